@@ -1,0 +1,243 @@
+"""The plan: which artefacts there are, where each one lies, and what it is made from.
+
+An artefact's path is a pure function of everything that determines its content: a readable name, and a
+digest over its stage's version, its own parameters and its inputs' digests.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+from cmw_pipeline.config.bias_names import parse_bias
+from cmw_pipeline.config.meta_names import parse_meta
+from cmw_pipeline.config.schema import MetaLearned, Params, Table, Transfer
+from cmw_pipeline.errors import ConfigError
+
+RESULTS = "results"
+MANIFEST = "manifest.json"
+STAGE_VERSIONS = {
+    "download": 1,
+    "inject": 1,
+    "metaset": 1,
+    "train": 1,
+    "export": 1,
+    "transfer": 1,
+    "table": 1,
+}
+"""Raise a number when the stage's output changes for the same parameters."""
+_PATH = re.compile(r"(?P<stage>[a-z]+)/(?P<name>.+)-(?P<digest>[0-9a-f]{10})")
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One planned artefact: what is asked, and of which inputs it is made."""
+
+    stage: str
+    name: str
+    params: dict[str, Any] = field(hash=False)
+    inputs: "dict[str, Artefact]" = field(default_factory=dict, hash=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """Ten hex digits over everything that determines the content."""
+        request = {
+            "stage": self.stage,
+            "version": STAGE_VERSIONS[self.stage],
+            "params": self.params,
+            "inputs": {role: artefact.digest for role, artefact in self.inputs.items()},
+        }
+        text = json.dumps(request, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @property
+    def path(self) -> PurePosixPath:
+        """Its directory, relative to the project."""
+        return PurePosixPath(RESULTS, self.stage, f"{self.name}-{self.digest}")
+
+    @property
+    def manifest(self) -> str:
+        """The file whose presence means that the artefact is there, whole."""
+        return str(self.path / MANIFEST)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid."""
+
+    dataset: str
+    bias: str
+    method: str
+    recipe: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}/{self.bias}/{self.method}/{self.recipe}/seed{self.seed}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Cell":
+        """Read ``dataset/bias/method/recipe/seedN``.
+
+        Raises:
+            ConfigError: not of that form.
+        """
+        match = re.fullmatch(r"([^/]+)/([^/]+)/([^/]+)/([^/]+)/seed(0|[1-9][0-9]{0,9})", name)
+        if match is None:
+            raise ConfigError(f"{name!r} is not a cell", "write dataset/bias/method/recipe/seedN")
+        return cls(match[1], match[2], match[3], match[4], int(match[5]))
+
+
+class Plan:
+    """Turns names into artefacts, under one set of parameters."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+    # --- names -> artefacts, one method a stage
+
+    def download(self, name: str) -> Artefact:
+        """``dataset``: its images and labels as published."""
+        return Artefact("download", name, self._get("datasets", name).model_dump())
+
+    def inject(self, name: str) -> Artefact:
+        """``dataset/bias``: the biased label table."""
+        dataset, bias = _split(name, 2, "dataset/bias")
+        try:
+            parse_bias(bias)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        raw = self.download(dataset)
+        source = self._get("datasets", dataset).source
+        request = {"bias": bias, "seed": self.params.bias_seed, "source": source}
+        return Artefact("inject", name, request, {"raw": raw})
+
+    def metaset(self, name: str) -> Artefact:
+        """``dataset/bias/rule``: the trustworthy samples, or the rule by which training picks them."""
+        dataset, bias, rule = _split(name, 3, "dataset/bias/meta-set")
+        try:
+            parse_meta(rule)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        request = {"rule": rule, "seed": self.params.bias_seed}
+        return Artefact("metaset", name, request, {"biased": self.inject(f"{dataset}/{bias}")})
+
+    def train(self, name: str) -> Artefact:
+        """``dataset/bias/method/recipe/seedN``: one trained classifier with its rows."""
+        return self._training("train", name)
+
+    def transfer(self, name: str) -> Artefact:
+        """The same for a method that uses a frozen weighting function."""
+        return self._training("transfer", name)
+
+    def export(self, name: str) -> Artefact:
+        """The weighting function that the run of this name learned."""
+        cell = Cell.parse(name)
+        if not isinstance(self._get("methods", cell.method), MetaLearned):
+            raise ConfigError(f"{name}: {cell.method!r} learns no weighting function to export")
+        run = self.train(name)
+        return Artefact("export", name, {}, {"run": run, "biased": run.inputs["biased"]})
+
+    def table(self, name: str) -> Artefact:
+        """The finished table of this name, made from the rows of all its cells."""
+        table: Table = self._get("tables", name)
+        runs = {f"run:{cell.name}": self.run(cell) for cell in self.cells(name)}
+        figures = {f"weighting:{run}": self.export(run) for run in table.weighting_figures}
+        methods = {cell.method: self._get("methods", cell.method).label for cell in self.cells(name)}
+        request = table.model_dump() | {
+            "methods": methods,
+            "biases": {block.biases: self.params.biases[block.biases] for block in table.grid},
+            "seeds": self.params.seeds,
+        }
+        return Artefact("table", name, request, runs | figures)
+
+    # --- the grid
+
+    def cells(self, table: str) -> list[Cell]:
+        """The cells of a table, in the order of its rows and columns."""
+        return [
+            Cell(block.dataset, bias, method, block.recipe, seed)
+            for block in self._get("tables", table).grid
+            for bias in self.params.biases[block.biases]
+            for method in block.methods
+            for seed in self.params.seeds
+        ]
+
+    def run(self, cell: Cell) -> Artefact:
+        """The artefact that holds a cell's rows."""
+        kind = self._get("methods", cell.method).kind
+        return self.transfer(cell.name) if kind == "transfer" else self.train(cell.name)
+
+    def artefacts(self, tables: list[str] | None = None) -> dict[str, Artefact]:
+        """Everything the tables need, by path; inputs before what is made from them."""
+        found: dict[str, Artefact] = {}
+        for name in self.params.build if tables is None else tables:
+            for artefact in _walk(self.table(name)):
+                found.setdefault(str(artefact.path), artefact)
+        return found
+
+    def resolve(self, stage: str, text: str) -> Artefact:
+        """The artefact of a stage that a name, a path, or a manifest's path stands for.
+
+        Raises:
+            ConfigError: no such name under these parameters, or the digest in the path is another one.
+        """
+        text = text.removesuffix("/" + MANIFEST).removeprefix(RESULTS + "/")
+        match = _PATH.fullmatch(text)
+        if match is None:
+            named: Artefact = getattr(self, stage)(text)
+            return named
+        if match["stage"] != stage:
+            raise ConfigError(f"{text}: made by `cmw {match['stage']}`, not by `cmw {stage}`")
+        artefact: Artefact = getattr(self, stage)(match["name"])
+        if artefact.digest != match["digest"]:
+            raise ConfigError(
+                f"{text}: the parameters now plan {artefact.path}",
+                "the parameters were edited after this path was planned; plan again",
+            )
+        return artefact
+
+    def _training(self, stage: str, name: str) -> Artefact:
+        cell = Cell.parse(name)
+        method = self._get("methods", cell.method)
+        if (method.kind == "transfer") != (stage == "transfer"):
+            right = "transfer" if method.kind == "transfer" else "train"
+            raise ConfigError(f"{name}: {cell.method!r} is made by `cmw {right}`, not by `cmw {stage}`")
+        biased = self.inject(f"{cell.dataset}/{cell.bias}")
+        inputs = {"raw": biased.inputs["raw"], "biased": biased}
+        if isinstance(method, MetaLearned):
+            inputs["metaset"] = self.metaset(f"{cell.dataset}/{cell.bias}/{method.meta_set}")
+        if isinstance(method, Transfer):
+            inputs["weighting"] = self.export(method.weighting)
+        recipe = self._get("recipes", cell.recipe)
+        request = {
+            "source": self._get("datasets", cell.dataset).source,
+            "method": method.model_dump(exclude={"label"}),
+            "recipe": recipe.model_dump(),
+            "seed": cell.seed,
+        }
+        return Artefact(stage, name, request, inputs)
+
+    def _get(self, section: str, name: str) -> Any:
+        known = getattr(self.params, section)
+        if name not in known:
+            listed = ", ".join(sorted(known))
+            raise ConfigError(f"{name!r} is not in the section {section}; there are: {listed}")
+        return known[name]
+
+
+def _split(name: str, count: int, form: str) -> list[str]:
+    parts = name.split("/")
+    if len(parts) != count or not all(parts):
+        raise ConfigError(f"{name!r} is not of the form {form}")
+    return parts
+
+
+def _walk(artefact: Artefact) -> Iterator[Artefact]:
+    for source in artefact.inputs.values():
+        yield from _walk(source)
+    yield artefact

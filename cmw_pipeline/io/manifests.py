@@ -1,0 +1,161 @@
+"""Artefacts on disk: a directory, and a manifest written last. No manifest, no artefact.
+
+``manifest.json`` says what was asked (stage, name, parameters), what was read (each input's content),
+what was written (sha256 and size of each file), with which versions, and what it cost.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cmw_pipeline.config.plan import MANIFEST, Artefact
+from cmw_pipeline.errors import IntegrityError
+from cmw_pipeline.io.atomic import atomic_dir, system_faults
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An artefact that is on disk and whose files are what its manifest says."""
+
+    path: Path
+    manifest: dict[str, Any] = field(hash=False)
+
+    @property
+    def content(self) -> str:
+        """sha256 over the names and hashes of its files: equal content, equal value."""
+        files = {name: entry["sha256"] for name, entry in self.manifest["files"].items()}
+        return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def verified(self) -> bool:
+        """False where it goes back to raw data whose hashes are not the published ones."""
+        return bool(self.manifest["notes"].get("verified", True))
+
+
+@dataclass
+class Draft:
+    """An artefact in the making: fill ``path``, leave ``notes``."""
+
+    path: Path
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def is_stored(artefact: Artefact, root: Path) -> bool:
+    """Whether the artefact is on disk, by its manifest alone."""
+    return (root / artefact.manifest).is_file()
+
+
+@contextlib.contextmanager
+def exclusive(artefact: Artefact, root: Path) -> Iterator[None]:
+    """Hold the artefact's lock, so that two processes never make the same one at once.
+
+    The kernel releases the lock when the process dies.
+    """
+    lock = root / "results" / ".locks" / f"{artefact.stage}-{artefact.digest}.lock"
+    with system_faults(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@contextlib.contextmanager
+def publish(artefact: Artefact, inputs: dict[str, Stored], root: Path) -> Iterator[Draft]:
+    """Make an artefact: a draft directory that gets its manifest and its final name at the end.
+
+    An input that goes back to unverified raw data makes the output unverified too.
+    """
+    started = time.perf_counter()
+    with atomic_dir(root / artefact.path) as path:
+        draft = Draft(path)
+        yield draft
+        if not all(stored.verified for stored in inputs.values()):
+            draft.notes["verified"] = False
+        names = sorted(str(f.relative_to(path)) for f in path.rglob("*") if f.is_file())
+        manifest = {
+            "format": FORMAT,
+            "stage": artefact.stage,
+            "name": artefact.name,
+            "digest": artefact.digest,
+            "params": artefact.params,
+            "inputs": {
+                role: {"path": str(artefact.inputs[role].path), "content": stored.content}
+                for role, stored in inputs.items()
+            },
+            "files": {name: file_entry(path / name) for name in names},
+            "notes": draft.notes,
+            "versions": _versions(),
+            "cost": {
+                "seconds": round(time.perf_counter() - started, 3),
+                "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            },
+        }
+        (path / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """Hash and size of a file."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
+
+
+@functools.cache
+def open_stored(path: Path) -> Stored:
+    """Read an artefact's manifest and check every file against it, once per process.
+
+    Raises:
+        IntegrityError: no manifest, a manifest of another kind, or a file that is missing or changed.
+    """
+    file = path / MANIFEST
+    try:
+        manifest = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise IntegrityError(f"{path}: there is no finished artefact here", "make it first") from None
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{file}: not a manifest: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+        raise IntegrityError(f"{file}: manifest format {found}; this version reads {FORMAT}")
+    for name, entry in manifest["files"].items():
+        _verify(path / name, entry)
+    return Stored(path, manifest)
+
+
+def _verify(file: Path, entry: dict[str, Any]) -> None:
+    hint = f"remove {file.parent} and run the same command again, or fetch it again with `dvc fetch`"
+    if not file.is_file():
+        raise IntegrityError(f"{file}: missing, though its manifest lists it", hint)
+    found = file_entry(file)
+    for key in ("bytes", "sha256"):
+        if found[key] != entry[key]:
+            raise IntegrityError(f"{file}: {key} is {found[key]}, its manifest says {entry[key]}", hint)
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    packages = ["cmw-pipeline", "numpy", "pyarrow", "torch", "scikit-learn"]
+    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

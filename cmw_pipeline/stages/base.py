@@ -1,0 +1,53 @@
+"""What every stage is: a pure function from verified inputs to the files of one artefact."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmw_pipeline.config.plan import Artefact
+from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_stored, publish
+
+
+@dataclass(frozen=True)
+class Job:
+    """One artefact to make: ``artefact.params`` asks, ``inputs`` are verified, ``out`` is filled.
+
+    ``notes`` go into the manifest. ``side`` is a directory of no rule's, kept between attempts, for
+    checkpoints.
+    """
+
+    artefact: Artefact
+    inputs: dict[str, Stored]
+    out: Path
+    notes: dict[str, Any]
+    side: Path
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What the artefact's digest was taken over."""
+        return self.artefact.params
+
+
+def make(artefact: Artefact, run: Callable[[Job], None], root: Path) -> bool:
+    """Make an artefact unless it is there already.
+
+    Args:
+        artefact: what is planned.
+        run: the stage's function.
+        root: the project folder.
+
+    Returns:
+        True where it was made now, False where it was there.
+
+    Raises:
+        IntegrityError: an input is missing or is not what its manifest says.
+    """
+    with exclusive(artefact, root):
+        if is_stored(artefact, root):
+            return False
+        inputs = {role: open_stored(root / source.path) for role, source in artefact.inputs.items()}
+        side = root / "results" / "checkpoints" / f"{artefact.stage}-{artefact.digest}"
+        with publish(artefact, inputs, root) as draft:
+            run(Job(artefact, inputs, draft.path, draft.notes, side))
+    return True

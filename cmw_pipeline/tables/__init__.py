@@ -1,0 +1,1 @@
+"""Layout, published values and rendering of tables and figures; never imports torch."""

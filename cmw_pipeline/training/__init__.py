@@ -1,0 +1,1 @@
+"""One training loop for all methods, with exact resume."""

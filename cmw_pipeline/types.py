@@ -1,0 +1,53 @@
+"""Names shared by every room: array aliases and the column schemas of the tables on disk."""
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Labels: TypeAlias = npt.NDArray[np.int16]
+"""(N,) class ids."""
+Indices: TypeAlias = npt.NDArray[np.int32]
+"""(N,) row numbers into ``images.npy``."""
+Floats: TypeAlias = npt.NDArray[np.float64]
+Images: TypeAlias = npt.NDArray[np.uint8]
+"""(N, H, W, C) pixels."""
+
+TRAIN, TEST, UNUSED = "train", "test", "unused"
+"""Values of the ``split`` column; ``unused`` rows were removed from training by a long tail."""
+
+RAW_COLUMNS = {"index": "int32", "label": "int16", "split": "string"}
+LABEL_COLUMNS = {
+    "index": "int32",
+    "label": "int16",
+    "clean_label": "int16",
+    "split": "string",
+    "is_flipped": "bool",
+}
+META_COLUMNS = {"index": "int32", "label": "int16"}
+SAMPLE_COLUMNS = {"index": "int32", "label": "int16", "loss": "float32", "weight": "float32"}
+RUN_COLUMNS = {
+    "protocol": "string",
+    "split": "string",
+    "metric": "string",
+    "value": "float64",
+    "epoch": "int32",
+}
+ROW_COLUMNS = {
+    "table": "string",
+    "run": "string",
+    "dataset": "string",
+    "bias": "string",
+    "method": "string",
+    "recipe": "string",
+    "seed": "int32",
+    **RUN_COLUMNS,
+    "seconds": "float64",
+    "peak_mib": "float64",
+    "device": "string",
+    "torch": "string",
+    "verified": "bool",
+    "smoke": "bool",
+}
+"""One row is one number. ``protocol`` is last or best (on test); ``verified`` is False when the raw
+data's hashes are not the published ones; ``smoke`` marks a recipe too short to compare."""
