@@ -8,9 +8,12 @@ biases never share a path.
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from math import inf
 
 UNBIASED = "none"
-_STEP = re.compile(r"(?:(?P<variant>[a-z][a-z0-9-]*):)?(?P<kind>[a-z][a-z0-9]*)-(?P<value>[0-9.]+)")
+_STEP = re.compile(r"(?:(?P<variant>[a-z][a-z0-9-]*):)?(?P<kind>[a-z][a-z0-9]*)-(?P<value>[^:+]+)")
+_MAX_CHARS = 100
+"""A name is part of a file name, and those end at 255 bytes."""
 _VARIANTS = {"lt": (), "sym": ("other",), "asym": None}
 """Variants a kind has besides its default; None: any map that the dataset names."""
 
@@ -30,7 +33,9 @@ class BiasStep:
 
     @property
     def name(self) -> str:
-        number = format(Decimal(repr(self.value)), "f").removesuffix(".0")
+        """The step's part of a bias name."""
+        # + 0.0 turns the float -0.0 into 0.0.
+        number = format(Decimal(repr(self.value + 0.0)), "f").removesuffix(".0")
         return f"{self.variant}:{self.kind}-{number}" if self.variant else f"{self.kind}-{number}"
 
 
@@ -54,6 +59,8 @@ def parse_bias(name: str) -> tuple[BiasStep, ...]:
     """
     if name == UNBIASED:
         return ()
+    if len(name) > _MAX_CHARS:
+        raise ValueError(f"{name[:20]!r}...: {len(name)} characters; a bias has at most {_MAX_CHARS}")
     steps = tuple(_parse_step(part, name) for part in name.split("+"))
     kinds = [step.kind for step in steps]
     if "lt" in kinds[1:]:
@@ -75,13 +82,15 @@ def _parse_step(text: str, name: str) -> BiasStep:
         raise ValueError(f"{name!r}: unknown bias {kind!r}; known are {', '.join(_VARIANTS)}")
     variants = _VARIANTS[kind]
     if variant is not None and variants is not None and variant not in variants:
-        raise ValueError(f"{name!r}: {kind} has no variant {variant!r}; it has {variants or 'none'}")
+        raise ValueError(
+            f"{name!r}: {kind} has no variant {variant!r}; it has {', '.join(variants) or 'none'}"
+        )
     try:
         value = float(match["value"])
     except ValueError:
         raise ValueError(f"{name!r}: {match['value']!r} is not a number") from None
-    if kind == "lt" and value < 1:
-        raise ValueError(f"{name!r}: the imbalance factor is {value:g}; it must be >= 1")
+    if kind == "lt" and not 1 <= value < inf:
+        raise ValueError(f"{name!r}: the imbalance factor is {value:g}; it must be >= 1 and finite")
     if kind != "lt" and not 0 <= value <= 1:
         raise ValueError(f"{name!r}: the rate is {value:g}; it must lie in [0, 1]")
     return BiasStep(kind, value, variant)

@@ -1,6 +1,8 @@
 """Read and check ``params.yaml``: every error at once, each with its place and what would be right."""
 
 import difflib
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,16 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from cmw_pipeline.config.bias_names import parse_bias
-from cmw_pipeline.config.datasets import FACTS, class_map
+from cmw_pipeline.config.datasets import FACTS
+from cmw_pipeline.config.plan import Cell, check_maps
 from cmw_pipeline.config.schema import Params
 from cmw_pipeline.errors import ConfigError
 
 _MAX_BYTES = 1_000_000
 _MAX_SHOWN = 40
+_BAD_SCALARS = (ValueError, LookupError, AttributeError)
+"""What PyYAML's own constructors raise on scalars such as ``2020-13-45`` and ``!!bool x``."""
+_YAML_FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*[eE][-+][0-9]+")
 Problem = tuple[str, str]
 """(place, what is wrong and what would be right)."""
 
@@ -28,6 +34,13 @@ class _StrictLoader(yaml.SafeLoader):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=mark)
         return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except _BAD_SCALARS as error:
+            problem = f"{str(node.value)[:40]!r} cannot be read as {node.tag.rpartition(':')[2]}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, yaml.Mark] = {}
@@ -53,15 +66,16 @@ def load(path: Path | str = "params.yaml") -> Params:
         ConfigError: it cannot be read, is not YAML, or does not fit the schema; lists all problems.
     """
     raw = read_yaml(Path(path))
-    problems: list[Problem] = []
+    problems = dict.fromkeys(_broken_references(raw))
+    places = {place for place, _ in problems}
     params = None
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        problems += [_describe(detail, raw) for detail in error.errors()]
-    problems += _broken_references(raw)
+        described = [_describe(detail, raw) for detail in error.errors()]
+        problems = dict.fromkeys(row for row in described if row[0] not in places) | problems
     if problems or params is None:
-        shown = "\n".join(f"  {place}: {text}" for place, text in problems[:_MAX_SHOWN])
+        shown = "\n".join(f"  {place}: {text}" for place, text in list(problems)[:_MAX_SHOWN])
         more = f"\n  ... and {len(problems) - _MAX_SHOWN} more" if len(problems) > _MAX_SHOWN else ""
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ConfigError(f"{path}: {count}\n{shown}{more}")
@@ -91,12 +105,11 @@ def read_yaml(path: Path) -> Any:
 
 
 def _describe(detail: ErrorDetails, raw: Any) -> Problem:
-    place = [part for part in detail["loc"] if _is_in(raw, detail["loc"], part)]
-    where = ".".join(str(part) for part in place) or "(top level)"
+    where = _place(detail["loc"], raw)
     message = detail["msg"].removeprefix("Value error, ")
     given = detail["input"]
     if detail["type"] == "extra_forbidden":
-        return where, f"unknown key{_nearest(str(detail['loc'][-1]), _siblings(detail))}"
+        return where, f"unknown key{_nearest(str(detail['loc'][-1]), _allowed_beside(detail['loc']))}"
     if detail["type"] == "missing":
         return where, f"the key {detail['loc'][-1]!r} is missing"
     if isinstance(given, str) and _is_number(given):
@@ -106,129 +119,130 @@ def _describe(detail: ErrorDetails, raw: Any) -> Problem:
     return where, message
 
 
-def _is_in(raw: Any, loc: tuple[int | str, ...], part: int | str) -> bool:
-    """Whether a part of pydantic's place is a key of the file (and not the tag of a union)."""
-    node = raw
+def _place(loc: tuple[int | str, ...], raw: Any) -> str:
+    """Pydantic's place without the tags of unions, which are no keys of the file."""
+    node, place = raw, []
     for step in loc:
-        inside = (isinstance(node, dict) and step in node) or (
-            isinstance(node, list) and isinstance(step, int) and step < len(node)
-        )
-        if step == part:
-            return inside
-        if inside:
+        node_keys = node if isinstance(node, dict) else range(len(_list(node)))
+        if step in node_keys:
             node = node[step]
-    return False
+            place.append(str(step))
+    return ".".join(place) or "(top level)"
 
 
-def _siblings(detail: ErrorDetails) -> list[str]:
-    """The keys that the model around an unknown key allows."""
+def _allowed_beside(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys of the model in which an unknown key was found."""
     schema: Any = Params.model_json_schema()
-    defs = schema["$defs"]
-    key = str(detail["loc"][-1])
-    names = {name for model in defs.values() for name in model.get("properties", {})}
-    return difflib.get_close_matches(key, sorted(names | set(schema["properties"])), n=1)
+    node = schema
+    for step in loc[:-1]:
+        if "discriminator" in node:
+            node = {"$ref": node["discriminator"]["mapping"][step]}
+        elif "patternProperties" in node:
+            (node,) = node["patternProperties"].values()
+        else:
+            node = node["items"] if isinstance(step, int) else node["properties"][step]
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+    return list(node["properties"])
 
 
 def _nearest(wrong: str, known: list[str]) -> str:
     match = difflib.get_close_matches(wrong, known, n=1)
-    return f"; did you mean {match[0]!r}?" if match else ""
+    return f"; did you mean {match[0]!r}?" if match else f"; there are: {', '.join(sorted(known))}"
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True
 
 
 def _number_hint(text: str) -> str:
-    if "e" in text.lower() and "." not in text:
-        mantissa, exponent = text.lower().split("e")
-        return f" (YAML reads this as text; write {mantissa}.0e{exponent})"
-    return " (write it without quotes)"
+    """How to write a number that came as text: YAML 1.1 wants a dot and a signed exponent."""
+    mantissa, _, exponent = text.lower().partition("e")
+    if not exponent or _YAML_FLOAT.fullmatch(text):
+        return " (write it without quotes)"
+    mantissa += "" if "." in mantissa else ".0"
+    return f" (YAML reads this as text; write {mantissa}e{int(exponent):+d})"
 
 
 def _broken_references(raw: Any) -> list[Problem]:
     """Names that point nowhere. Works on the raw document, so that schema errors do not hide them."""
     if not isinstance(raw, dict):
         return []
-    problems = [
-        (f"build.{row}", f"no table {name!r}{_nearest(str(name), list(_section(raw, 'tables')))}")
-        for row, name in enumerate(raw.get("build") or [])
-        if name not in _section(raw, "tables")
-    ]
-    for table, body in _section(raw, "tables").items():
-        body = body if isinstance(body, dict) else {}
-        for row, block in enumerate(body.get("grid") or []):
-            if isinstance(block, dict):
-                problems += _broken_block(raw, block, f"tables.{table}.grid.{row}")
-        for row, run in enumerate(body.get("weighting_figures") or []):
-            problems += _broken_run(raw, run, f"tables.{table}.weighting_figures.{row}")
-    for name, method in _section(raw, "methods").items():
-        if isinstance(method, dict) and method.get("kind") == "transfer":
-            problems += _broken_run(raw, method.get("weighting"), f"methods.{name}.weighting")
+    problems: list[Problem] = []
+    for row, name in enumerate(_list(raw.get("build"))):
+        problems += _missing(raw, "tables", name, f"build.{row}")
+    for name, table in _dict(raw.get("tables")).items():
+        for row, block in enumerate(_list(_dict(table).get("grid"))):
+            problems += _broken_block(raw, _dict(block), f"tables.{name}.grid.{row}")
+        for row, run in enumerate(_list(_dict(table).get("weighting_figures"))):
+            problems += _broken_run(raw, run, f"tables.{name}.weighting_figures.{row}")
+    for name, method in _dict(raw.get("methods")).items():
+        if _dict(method).get("kind") == "transfer":
+            problems += _broken_run(raw, _dict(method).get("weighting"), f"methods.{name}.weighting")
     return problems
 
 
-def _section(raw: dict[str, Any], name: str) -> dict[str, Any]:
-    section = raw.get(name)
-    return section if isinstance(section, dict) else {}
+def _dict(value: Any) -> dict[str, Any]:
+    """A mapping, or nothing where the document has something else; the schema reports that."""
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _missing(raw: dict[str, Any], section: str, name: Any, place: str) -> Iterator[Problem]:
-    known = _section(raw, section)
+    known = _dict(raw.get(section))
     if isinstance(name, str) and name not in known:
         listed = ", ".join(sorted(known)) or "none"
         yield place, f"{name!r} is not in the section {section}; there are: {listed}"
 
 
 def _broken_block(raw: dict[str, Any], block: dict[str, Any], place: str) -> list[Problem]:
-    dataset = block.get("dataset")
+    dataset, biases = block.get("dataset"), block.get("biases")
     problems = [
         *_missing(raw, "datasets", dataset, f"{place}.dataset"),
-        *_missing(raw, "biases", block.get("biases"), f"{place}.biases"),
+        *_missing(raw, "biases", biases, f"{place}.biases"),
         *_missing(raw, "recipes", block.get("recipe"), f"{place}.recipe"),
     ]
-    for row, method in enumerate(block.get("methods") or []):
+    for row, method in enumerate(_list(block.get("methods"))):
         problems += _missing(raw, "methods", method, f"{place}.methods.{row}")
-    listed = _section(raw, "biases").get(str(block.get("biases")), [])
-    for bias in listed if isinstance(listed, list) else []:
-        problems += _impossible_bias(raw, dataset, bias, f"biases.{block.get('biases')}")
+    for row, bias in enumerate(_list(_dict(raw.get("biases")).get(str(biases)))):
+        problems += _impossible_bias(raw, dataset, bias, f"biases.{biases}.{row}")
     return problems
 
 
 def _impossible_bias(raw: dict[str, Any], dataset: Any, bias: Any, place: str) -> Iterator[Problem]:
     """An asymmetric step needs a class map of that name on the dataset."""
-    source = (_section(raw, "datasets").get(str(dataset)) or {}).get("source")
-    try:
-        steps = parse_bias(bias)
-    except (ValueError, TypeError, AttributeError):
+    source = _dict(_dict(raw.get("datasets")).get(str(dataset))).get("source")
+    if not isinstance(bias, str) or not isinstance(source, str) or source not in FACTS:
         return
-    for step in steps:
-        if step.kind == "asym" and source in FACTS:
-            try:
-                class_map(source, step.variant)
-            except KeyError as error:
-                yield place, f"{bias!r} cannot be used on {dataset}: {error.args[0]}"
+    try:
+        check_maps(parse_bias(bias), source)
+    except ValueError:
+        return  # the schema reports it
+    except KeyError as error:
+        yield place, f"{bias!r} cannot be used on {dataset}: {error.args[0]}"
 
 
 def _broken_run(raw: dict[str, Any], run: Any, place: str) -> list[Problem]:
-    if not isinstance(run, str) or run.count("/") != 4:
+    if not isinstance(run, str):
         return []
-    dataset, bias, method, recipe, _ = run.split("/")
-    problems = [
-        *_missing(raw, "datasets", dataset, place),
-        *_missing(raw, "methods", method, place),
-        *_missing(raw, "recipes", recipe, place),
-    ]
-    kind = (_section(raw, "methods").get(method) or {}).get("kind")
-    if kind in ("erm", "transfer"):
-        problems.append((place, f"{method!r} learns no weighting function; name a meta-learned method"))
     try:
-        parse_bias(bias)
-    except ValueError as error:
-        problems.append((place, str(error)))
-    else:
-        problems += _impossible_bias(raw, dataset, bias, place)
+        cell = Cell.parse(run)
+        parse_bias(cell.bias)
+    except (ConfigError, ValueError) as error:
+        return [(place, " - ".join(str(error).splitlines()))]
+    problems = [
+        *_missing(raw, "datasets", cell.dataset, place),
+        *_missing(raw, "methods", cell.method, place),
+        *_missing(raw, "recipes", cell.recipe, place),
+        *_impossible_bias(raw, cell.dataset, cell.bias, place),
+    ]
+    if _dict(_dict(raw.get("methods")).get(cell.method)).get("kind") in ("erm", "transfer"):
+        text = f"{cell.method!r} learns no weighting function; name a meta-learned method"
+        problems.append((place, text))
     return problems

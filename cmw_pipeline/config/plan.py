@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from cmw_pipeline.config.bias_names import parse_bias
+from cmw_pipeline.config.bias_names import BiasStep, parse_bias
+from cmw_pipeline.config.datasets import class_map
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.schema import MetaLearned, Params, Table, Transfer
 from cmw_pipeline.errors import ConfigError
@@ -77,6 +78,7 @@ class Cell:
 
     @property
     def name(self) -> str:
+        """The inverse of :meth:`parse`."""
         return f"{self.dataset}/{self.bias}/{self.method}/{self.recipe}/seed{self.seed}"
 
     @classmethod
@@ -87,7 +89,7 @@ class Cell:
             ConfigError: not of that form.
         """
         match = re.fullmatch(r"([^/]+)/([^/]+)/([^/]+)/([^/]+)/seed(0|[1-9][0-9]{0,9})", name)
-        if match is None:
+        if match is None or int(match[5]) >= 2**31:
             raise ConfigError(f"{name!r} is not a cell", "write dataset/bias/method/recipe/seedN")
         return cls(match[1], match[2], match[3], match[4], int(match[5]))
 
@@ -107,12 +109,12 @@ class Plan:
     def inject(self, name: str) -> Artefact:
         """``dataset/bias``: the biased label table."""
         dataset, bias = _split(name, 2, "dataset/bias")
-        try:
-            parse_bias(bias)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
         raw = self.download(dataset)
         source = self._get("datasets", dataset).source
+        try:
+            check_maps(parse_bias(bias), source)
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f"{name}: {error.args[0]}") from None
         request = {"bias": bias, "seed": self.params.bias_seed, "source": source}
         return Artefact("inject", name, request, {"raw": raw})
 
@@ -228,6 +230,17 @@ class Plan:
             listed = ", ".join(sorted(known))
             raise ConfigError(f"{name!r} is not in the section {section}; there are: {listed}")
         return known[name]
+
+
+def check_maps(steps: tuple[BiasStep, ...], source: str) -> None:
+    """See that a dataset has the class maps that the asymmetric steps of a bias name.
+
+    Raises:
+        KeyError: it lacks one; the message lists those it has.
+    """
+    for step in steps:
+        if step.kind == "asym":
+            class_map(source, step.variant)
 
 
 def _split(name: str, count: int, form: str) -> list[str]:

@@ -193,9 +193,7 @@ class Table(Model):
 
     title: str
     metric: Literal["accuracy", "error"] = "accuracy"
-    published: Name | None = Field(
-        None, description="the published table whose values stand beside ours"
-    )
+    published: Name | None = Field(None, description="the published table whose values stand beside ours")
     weighting_figures: list[RunName] = Field(
         default=[], description="runs whose learned weighting function is drawn below the table"
     )

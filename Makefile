@@ -1,0 +1,28 @@
+# make demo   install everything and run the main job on real data: results/demo.md and its figures
+# make test   install everything and run the whole test suite
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test check schema
+
+demo: $(BIN)/cmw
+	snakemake results/demo.md
+	@echo; cat results/demo.md
+
+test: $(BIN)/cmw
+	pytest -n auto
+
+check: $(BIN)/cmw
+	ruff check . && ruff format --check . && mypy && codespell
+	snakemake --lint && snakefmt --check workflow
+
+schema: $(BIN)/cmw
+	cmw schema > workflow/schemas/params.schema.json
+
+$(BIN)/cmw: requirements.lock pyproject.toml
+	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	python3 -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet -r requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --editable .
+	touch $@

@@ -1,0 +1,193 @@
+"""The ``cmw`` command."""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cmw_pipeline import __version__
+from cmw_pipeline.config import Plan, load
+from cmw_pipeline.errors import CmwError, SystemFault
+
+if TYPE_CHECKING:
+    from cmw_pipeline.stages.base import Job
+
+_NAMES = {
+    "download": "a dataset: digits",
+    "inject": "dataset/bias: digits/asym-0.4",
+    "metaset": "dataset/bias/meta-set: digits/asym-0.4/clean-10",
+    "train": "a cell: digits/asym-0.4/cmw-net/digits-cnn/seed0",
+    "export": "a cell: digits/asym-0.4/cmw-net/digits-cnn/seed0",
+    "transfer": "a cell: digits/sym-0.4/cmw-net-transferred/digits-cnn/seed0",
+    "table": "a table: demo",
+}
+
+
+class _Group(click.Group):
+    """Prints foreseen errors as one clear line and ends with their own exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CmwError as error:
+            click.echo(f"cmw: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except (MemoryError, RuntimeError) as error:
+            if "out of memory" not in str(error) and not isinstance(error, MemoryError):
+                raise
+            fault = SystemFault("out of memory", "use a smaller batch_size in the recipe, or a larger device")
+            click.echo(f"cmw: {fault}", err=True)
+            ctx.exit(fault.exit_code)
+
+
+@click.group(cls=_Group)
+@click.version_option(__version__)
+@click.option(
+    "--params",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("params.yaml"),
+    show_default=True,
+    help="What to run.",
+)
+@click.pass_context
+def main(ctx: click.Context, params: Path) -> None:
+    """Train well on biased data, and prove it: from raw data to finished tables.
+
+    Every stage makes one artefact below results/. NAME is the artefact's readable name, or its path.
+    """
+    from cmw_pipeline.runtime.logs import start_logging
+
+    start_logging()
+    ctx.obj = params
+
+
+def _plan(ctx: click.Context) -> Plan:
+    return Plan(load(ctx.obj))
+
+
+def _make(ctx: click.Context, stage: str, name: str, run: "Callable[[Job], None]") -> None:
+    from cmw_pipeline.stages.base import make
+
+    artefact = _plan(ctx).resolve(stage, name)
+    made = make(artefact, run, Path.cwd())
+    click.echo(artefact.path if made else f"{artefact.path} (was there)")
+
+
+def _stage(function: Callable[..., None]) -> click.Command:
+    """Register a stage command whose argument is an artefact's name."""
+    stage = function.__name__
+    example = _NAMES[stage].split(": ")[1]
+    command = click.argument("name")(click.pass_context(function))
+    epilog = f"NAME is {_NAMES[stage]}. Example: cmw {stage} {example}"
+    return main.command(stage, epilog=epilog)(command)
+
+
+@_stage
+@click.option("--from", "local", type=click.Path(path_type=Path), help="A local archive or folder.")
+@click.option(
+    "--accept-unverified",
+    is_flag=True,
+    help="Take a local copy whose hashes are not the published ones; tables made from it say so.",
+)
+def download(ctx: click.Context, name: str, local: Path | None, accept_unverified: bool) -> None:
+    """Get a dataset's images and labels."""
+    from cmw_pipeline.stages import download as stage
+
+    run = functools.partial(stage.run, local=local, accept_unverified=accept_unverified)
+    _make(ctx, "download", name, run)
+
+
+@_stage
+def inject(ctx: click.Context, name: str) -> None:
+    """Bend a dataset's labels: long tail, symmetric or asymmetric noise."""
+    from cmw_pipeline.stages import inject as stage
+
+    _make(ctx, "inject", name, stage.run)
+
+
+@_stage
+def metaset(ctx: click.Context, name: str) -> None:
+    """Choose the trustworthy samples."""
+    from cmw_pipeline.stages import metaset as stage
+
+    _make(ctx, "metaset", name, stage.run)
+
+
+def _train(ctx: click.Context, stage: str, name: str, checkpoint_seconds: float) -> None:
+    from cmw_pipeline.runtime.devices import leased_device
+    from cmw_pipeline.runtime.signals import stop_requests
+
+    artefact = _plan(ctx).resolve(stage, name)
+    with stop_requests() as stop, leased_device() as device:
+        import torch
+
+        from cmw_pipeline.stages import train as stages_train
+
+        run = functools.partial(
+            stages_train.run, device=torch.device(device), stop=stop, checkpoint_seconds=checkpoint_seconds
+        )
+        _make(ctx, stage, str(artefact.path), run)
+
+
+_every = click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Time between two checkpoints; a killed run continues from the newest.",
+)
+
+
+@_stage
+@_every
+def train(ctx: click.Context, name: str, checkpoint_seconds: float) -> None:
+    """Train one cell of the grid; the same command continues an interrupted run."""
+    _train(ctx, "train", name, checkpoint_seconds)
+
+
+@_stage
+@_every
+def transfer(ctx: click.Context, name: str, checkpoint_seconds: float) -> None:
+    """Train one cell under a weighting function learned elsewhere."""
+    _train(ctx, "transfer", name, checkpoint_seconds)
+
+
+@_stage
+def export(ctx: click.Context, name: str) -> None:
+    """Take the learned weighting function out of a run."""
+    from cmw_pipeline.stages import export as stage
+
+    _make(ctx, "export", name, stage.run)
+
+
+@_stage
+@click.option("--strict", is_flag=True, help="Refuse when a cell is missing.")
+def table(ctx: click.Context, name: str, strict: bool) -> None:
+    """Render a table and its figures from the runs that are there."""
+    from cmw_pipeline.stages.table import make_table
+
+    click.echo(make_table(_plan(ctx).table(name), Path.cwd(), strict=strict))
+
+
+@main.command()
+@click.pass_context
+def check(ctx: click.Context) -> None:
+    """Say whether the parameters are right, and what they ask for."""
+    plan = _plan(ctx)
+    for name in plan.params.tables:
+        mark = "*" if name in plan.params.build else " "
+        click.echo(f"{mark} {name}: {len(plan.cells(name))} cells")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON schema of params.yaml, which editors use to complete it."""
+    import json
+
+    from cmw_pipeline.config.schema import Params
+
+    json.dump(Params.model_json_schema(), sys.stdout, indent=2)
+    click.echo()

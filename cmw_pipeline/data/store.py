@@ -1,0 +1,76 @@
+"""The raw artefact: ``images.npy`` and ``labels.parquet``, one row an image."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cmw_pipeline.errors import IntegrityError
+from cmw_pipeline.io.atomic import atomic_file
+from cmw_pipeline.io.tables import read_table, write_table
+from cmw_pipeline.types import RAW_COLUMNS, TEST, TRAIN, Images, Labels
+
+IMAGES, LABELS = "images.npy", "labels.parquet"
+
+
+def write_raw(out: Path, images: Images, labels: Labels, split: npt.NDArray[np.str_]) -> None:
+    """Write images, (N, H, W, C) uint8, with their labels, (N,), and splits, (N,), into a folder.
+
+    Raises:
+        IntegrityError: the three do not belong together, or a value is not one of its column's.
+        SystemFault: the disk is full, and the like.
+    """
+    if not len(images) == len(labels) == len(split):
+        raise IntegrityError(f"{out}: {len(images)} images, {len(labels)} labels, {len(split)} splits")
+    index = np.arange(len(labels), dtype=np.int32)
+    frame = pd.DataFrame({"index": index, "label": labels, "split": split})
+    _check_images(out / IMAGES, images)
+    _check_labels(out / LABELS, frame, len(images))
+    atomic_file(out / IMAGES, lambda draft: np.save(draft, images, allow_pickle=False))
+    write_table(out / LABELS, frame, RAW_COLUMNS)
+
+
+def read_raw(path: Path) -> tuple[Images, pd.DataFrame]:
+    """Open a raw artefact.
+
+    Returns:
+        Images, (N, H, W, C) uint8, mapped from the file and read-only; and the label table with the
+        columns of :data:`cmw_pipeline.types.RAW_COLUMNS`, N rows.
+
+    Raises:
+        IntegrityError: a file is missing or damaged, or the two do not belong together.
+    """
+    file = path / IMAGES
+    try:
+        images = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise IntegrityError(f"{file}: not an array on disk: {error}") from None
+    _check_images(file, images)
+    frame = read_table(path / LABELS, RAW_COLUMNS)
+    _check_labels(path / LABELS, frame, len(images))
+    return images, frame
+
+
+def _check_images(file: Path, images: Images) -> None:
+    if not isinstance(images, np.ndarray):
+        raise IntegrityError(f"{file}: {type(images).__name__}; expected one array")
+    if images.dtype != np.uint8 or images.ndim != 4:
+        found = f"{images.dtype} of shape {images.shape}"
+        raise IntegrityError(f"{file}: {found}; expected uint8 of shape (N, H, W, C)")
+
+
+def _check_labels(file: Path, frame: pd.DataFrame, images: int) -> None:
+    if len(frame) != images:
+        raise IntegrityError(f"{file}: {len(frame)} rows; {IMAGES} holds {images} images")
+    # Written so that a missing value is wrong too.
+    right = {
+        "index": frame["index"] == np.arange(len(frame)),
+        "label": frame["label"] >= 0,
+        "split": frame["split"].isin([TRAIN, TEST]),
+    }
+    for column, fine in right.items():
+        wrong = np.flatnonzero(~fine.to_numpy(dtype=bool))
+        if wrong.size:
+            row = int(wrong[0])
+            raise IntegrityError(f"{file}: row {row}: {column} is {frame[column].iloc[row]!r}")

@@ -1,0 +1,90 @@
+"""Tensors on disk as safetensors, and checkpoints: a directory each, two kept, every byte checked."""
+
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from cmw_pipeline.errors import IntegrityError
+from cmw_pipeline.io.atomic import atomic_dir, atomic_file, system_faults
+from cmw_pipeline.io.manifests import file_entry
+
+FORMAT = 1
+KEEP = 2
+_TENSORS, _META = "state.safetensors", "state.json"
+log = logging.getLogger(__name__)
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write a flat dict of tensors as safetensors, atomically."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    atomic_file(path, lambda draft: draft.write_bytes(save(plain)))
+
+
+def save_checkpoint(folder: Path, step: int, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
+    """Write ``step-NNNNNNNN/`` whole or not at all, and drop all but the newest two.
+
+    ``meta`` is JSON and holds what is not a tensor; the tensors' hash goes beside it.
+
+    Raises:
+        SystemFault: the disk is full, and the like; earlier checkpoints stay.
+    """
+    with atomic_dir(folder / f"step-{step:08d}") as draft:
+        save_tensors(draft / _TENSORS, tensors)
+        body = {"format": FORMAT, "tensors": file_entry(draft / _TENSORS), "meta": meta}
+        (draft / _META).write_text(json.dumps(body | {"sha256": _digest(body)}))
+    for old in _newest_first(folder)[KEEP:]:
+        shutil.rmtree(old)
+
+
+def load_latest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """The newest checkpoint that is whole, or None where there is none.
+
+    A damaged one is named in the log and passed over. Tensors are on the CPU.
+
+    Raises:
+        IntegrityError: there are checkpoints, but not one of them is whole.
+    """
+    candidates = _newest_first(folder)
+    for path in candidates:
+        try:
+            return _load(path)
+        except IntegrityError as error:
+            log.warning("checkpoint passed over: %s", error.message)
+    if candidates:
+        raise IntegrityError(f"{folder}: no checkpoint is whole", f"remove {folder} to start afresh")
+    return None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Forget a finished run's checkpoints."""
+    with system_faults(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    try:
+        body = json.loads((path / _META).read_text())
+        if body["format"] != FORMAT:
+            raise IntegrityError(f"{path}: checkpoint format {body['format']}; this version reads {FORMAT}")
+        if body.pop("sha256") != _digest(body):
+            raise IntegrityError(f"{path / _META}: its text is not what was written")
+        if file_entry(path / _TENSORS) != body["tensors"]:
+            raise IntegrityError(f"{path / _TENSORS}: its bytes are not those that were written")
+        return load_file(path / _TENSORS), body["meta"]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise IntegrityError(f"{path}: not a checkpoint: {error}") from None
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-[0-9]*"), reverse=True)

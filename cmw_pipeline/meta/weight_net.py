@@ -1,0 +1,31 @@
+"""The network from (sample loss, class group) to sample weight."""
+
+import torch
+from torch import nn
+
+
+class WeightNet(nn.Module):
+    """Linear 1 -> H, ReLU, then one sigmoid head a class group; 503 parameters for H = 100 and 3 groups.
+
+    Input is the raw loss, unscaled. Source: Shu et al., NeurIPS 2019 (one group) and TPAMI 2023.
+    ``loss_max`` remembers the largest loss seen in training mode: beyond it the function is a guess.
+    """
+
+    def __init__(self, hidden: int, num_groups: int) -> None:
+        super().__init__()
+        self.trunk = nn.Linear(1, hidden)
+        self.heads = nn.Linear(hidden, num_groups)
+        self.loss_max: torch.Tensor
+        self.register_buffer("loss_max", torch.zeros(()))
+
+    @property
+    def num_groups(self) -> int:
+        """K, the number of heads."""
+        return self.heads.out_features
+
+    def forward(self, loss_B: torch.Tensor, group_B: torch.Tensor) -> torch.Tensor:
+        """(B,) losses and (B,) int64 groups -> (B,) weights in (0, 1)."""
+        if self.training:
+            torch.maximum(self.loss_max, loss_B.detach().max(), out=self.loss_max)
+        weight_BK = torch.sigmoid(self.heads(torch.relu(self.trunk(loss_B.unsqueeze(1)))))
+        return weight_BK.gather(1, group_B.unsqueeze(1)).squeeze(1)

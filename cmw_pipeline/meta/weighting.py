@@ -1,0 +1,190 @@
+"""The weighting function as a thing of its own: learned in one run, used in anybody's training loop.
+
+On disk: ``weighting.safetensors`` (the weight net) and ``card.json`` (its shape, the class groups it was
+learned with, the losses it saw, where it comes from).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from cmw_pipeline.errors import ConfigError, IntegrityError, NumericsError
+from cmw_pipeline.io.atomic import write_text
+from cmw_pipeline.io.checkpoints import save_tensors
+from cmw_pipeline.meta.class_groups import group_classes
+from cmw_pipeline.meta.weight_net import WeightNet
+
+FORMAT = 1
+TENSORS, CARD = "weighting.safetensors", "card.json"
+_PUBLISHED_HEADS = {"small": 1, "moderate": 2, "large": 0}
+"""Number of each group's head in the published state dict, whose keys are spelt as below."""
+
+
+class WeightingFunction(nn.Module):
+    """A frozen function from (sample loss, given label) to sample weight.
+
+    Losses above the largest one it was learned on are clamped to it; ``clamped`` counts them.
+    """
+
+    def __init__(self, net: WeightNet, class_groups: npt.ArrayLike | None, card: dict[str, Any]) -> None:
+        super().__init__()
+        self.net = net.requires_grad_(False).eval()
+        self.card = card
+        self.clamped: torch.Tensor
+        self.register_buffer("clamped", torch.zeros((), dtype=torch.int64))
+        groups = np.empty(0) if class_groups is None else np.asarray(class_groups)
+        self.groups: torch.Tensor
+        self.register_buffer("groups", torch.from_numpy(groups.astype(np.int64)))
+
+    def for_classes(self, counts: npt.ArrayLike) -> "WeightingFunction":
+        """The same function for another dataset, whose classes are grouped by their own sizes.
+
+        Args:
+            counts: (C,) training samples of each class of that dataset, by given label.
+        """
+        groups = group_classes(counts, self.net.num_groups)
+        return WeightingFunction(self.net, groups, self.card)
+
+    def forward(self, loss: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """(B,) losses and (B,) int64 given labels -> (B,) weights in (0, 1), without gradient.
+
+        Raises:
+            NumericsError: a loss is not a number.
+            ConfigError: the function has no class groups yet, or a label lies outside them.
+        """
+        if len(self.groups) == 0:
+            raise ConfigError(
+                "this weighting function has no class groups",
+                "call .for_classes(counts) with the class counts of your training set first",
+            )
+        if bool(torch.isnan(loss).any()):
+            raise NumericsError("a sample loss is NaN; it has no weight")
+        if int(label.max()) >= len(self.groups) or int(label.min()) < 0:
+            raise ConfigError(
+                f"label {int(label.max())} given to a weighting function of {len(self.groups)} classes",
+                "call .for_classes(counts) with the class counts of your training set first",
+            )
+        return self.weigh(loss, self.groups[label])
+
+    @torch.no_grad()
+    def weigh(self, loss: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+        """(B,) losses and (B,) int64 class groups -> (B,) weights."""
+        largest = self.net.loss_max
+        self.clamped += (loss > largest).sum()
+        weights: torch.Tensor = self.net(torch.minimum(loss.detach(), largest), group)
+        return weights
+
+    def train(self, mode: bool = True) -> "WeightingFunction":
+        """Stays in evaluation mode whatever module it is part of: a frozen function learns nothing."""
+        return super().train(False)
+
+    def curves(self, losses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """(L,) losses -> (K, L) weights, one curve a class group, unclamped."""
+        grid = torch.as_tensor(losses, dtype=torch.float32, device=self.groups.device)
+        with torch.no_grad():
+            rows = [
+                self.net(grid, torch.full_like(grid, group, dtype=torch.int64))
+                for group in range(self.net.num_groups)
+            ]
+        curves: npt.NDArray[np.float64] = torch.stack(rows).double().cpu().numpy()
+        return curves
+
+
+def group_names(num_groups: int) -> list[str]:
+    """How the class groups are called, smallest first.
+
+    >>> group_names(3)
+    ['small', 'moderate', 'large']
+    """
+    named = {1: ["all classes"], 2: ["small", "large"], 3: ["small", "moderate", "large"]}
+    return named.get(num_groups, [f"size group {k + 1} of {num_groups}" for k in range(num_groups)])
+
+
+def save_weighting(folder: Path, net: WeightNet, class_groups: npt.ArrayLike, source: dict[str, Any]) -> None:
+    """Write a weighting function into a folder; ``source`` says where it was learned."""
+    save_tensors(folder / TENSORS, net.state_dict())
+    card = {
+        "format": FORMAT,
+        "input": "cross-entropy of the given label, unscaled; class group of the given label",
+        "hidden": net.trunk.out_features,
+        "groups": group_names(net.num_groups),
+        "class_groups": np.asarray(class_groups).tolist(),
+        "source": source,
+    }
+    write_text(folder / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
+
+
+def load_weighting(path: str | Path) -> WeightingFunction:
+    """Load an exported weighting function, or the state dict published with CMW-Net.
+
+    >>> weigh = load_weighting("results/export/...")             # doctest: +SKIP
+    >>> loss = F.cross_entropy(model(x), y, reduction="none")    # doctest: +SKIP
+    >>> (weigh(loss, y) * loss).mean().backward()                # doctest: +SKIP
+
+    Args:
+        path: the folder that ``cmw export`` made, or a ``.pth`` file of the published form; the latter
+            knows no class groups: call ``.for_classes(counts)``.
+
+    Raises:
+        IntegrityError: missing files, a card that does not fit the tensors, or a file with code in it.
+    """
+    path = Path(path)
+    if path.is_file():
+        return _load_published(path)
+    try:
+        card = json.loads((path / CARD).read_text())
+        tensors = load_file(path / TENSORS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise IntegrityError(f"{path}: not an exported weighting function: {error}") from None
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise IntegrityError(f"{path / CARD}: not a card of format {FORMAT}")
+    net = _net(tensors, path)
+    groups = np.asarray(card["class_groups"])
+    if len(card["groups"]) != net.num_groups or not set(groups) <= set(range(net.num_groups)):
+        raise IntegrityError(f"{path / CARD}: {card['groups']} do not fit {net.num_groups} heads")
+    return WeightingFunction(net, groups, card)
+
+
+def _net(tensors: dict[str, torch.Tensor], path: Path) -> WeightNet:
+    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
+    hidden, heads = shapes.get("trunk.bias", (0,))[0], shapes.get("heads.bias", (0,))[0]
+    wanted = {
+        "trunk.weight": (hidden, 1),
+        "trunk.bias": (hidden,),
+        "heads.weight": (heads, hidden),
+        "heads.bias": (heads,),
+        "loss_max": (),
+    }
+    if shapes != wanted or not hidden or not heads:
+        raise IntegrityError(f"{path}: tensors {shapes} are not those of a weight net")
+    net = WeightNet(hidden, heads)
+    net.load_state_dict(tensors)
+    return net
+
+
+def _load_published(path: Path) -> WeightingFunction:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise IntegrityError(f"{path}: not a plain state dict: {reason}") from None
+    heads = [f"classfier.layers.{k}.0" for k in _PUBLISHED_HEADS.values()]
+    try:
+        tensors = {
+            "trunk.weight": state["feature.layer.0.weight"],
+            "trunk.bias": state["feature.layer.0.bias"],
+            "heads.weight": torch.cat([state[f"{head}.weight"] for head in heads]),
+            "heads.bias": torch.cat([state[f"{head}.bias"] for head in heads]),
+            "loss_max": torch.tensor(torch.inf),
+        }
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise IntegrityError(f"{path}: not the published weight net: {error}") from None
+    card = {"format": FORMAT, "groups": list(_PUBLISHED_HEADS), "source": {"file": path.name}}
+    return WeightingFunction(_net(tensors, path), None, card)

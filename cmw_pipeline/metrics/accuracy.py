@@ -1,0 +1,44 @@
+"""Classification accuracy in percent, and the error that is its complement."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cmw_pipeline.errors import NumericsError
+
+
+def accuracy(predicted: npt.NDArray[np.integer[Any]], labels: npt.NDArray[np.integer[Any]]) -> float:
+    """Percent of samples whose predicted class (N,) is the label (N,).
+
+    Raises:
+        ValueError: the arrays differ in length or are empty.
+
+    >>> accuracy(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]))
+    75.0
+    """
+    if predicted.shape != labels.shape or labels.ndim != 1 or labels.size == 0:
+        raise ValueError(f"predictions {predicted.shape} for labels {labels.shape}; expected (N,), N > 0")
+    return 100.0 * float(np.mean(predicted == labels))
+
+
+def top_k_accuracy(
+    logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], k: int = 1
+) -> float:
+    """Percent of samples whose label is among the k largest logits (N, C); of equals, the lower class.
+
+    Raises:
+        ValueError: the shapes do not fit, or k is not in 1..C.
+        NumericsError: a logit is not a number, so that no order exists.
+
+    >>> top_k_accuracy(np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), np.array([1, 2]), k=2)
+    50.0
+    """
+    if logits.ndim != 2 or labels.shape != (len(logits),) or labels.size == 0:
+        raise ValueError(f"logits {logits.shape} for labels {labels.shape}; expected (N, C) and (N,), N > 0")
+    if not 1 <= k <= logits.shape[1]:
+        raise ValueError(f"k is {k}; there are {logits.shape[1]} classes")
+    if np.isnan(logits).any():
+        raise NumericsError(f"{np.isnan(logits).any(axis=1).sum()} of {len(logits)} samples have NaN logits")
+    largest = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    return 100.0 * float(np.mean((largest == labels[:, None]).any(axis=1)))

@@ -1,0 +1,41 @@
+"""ResNet-32 for CIFAR with option-A shortcuts (He et al., CVPR 2016, section 4.2)."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cmw_pipeline.models.blocks import conv3x3, kaiming_normal, pooled, stack
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions; the shortcut subsamples and pads with zero channels (option A)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv3x3(inputs, outputs, stride), nn.BatchNorm2d(outputs)
+        self.conv2, self.bn2 = conv3x3(outputs, outputs), nn.BatchNorm2d(outputs)
+        self.stride = stride
+        self.padding = outputs - inputs
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H/stride, W/stride)."""
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        before = self.padding // 2
+        shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.padding - before))
+        return F.relu(out + shortcut)
+
+
+class ResNet32(nn.Module):
+    """Three stages of five blocks with width, 2 width and 4 width channels."""
+
+    def __init__(self, channels: int, num_classes: int, width: int = 16) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(conv3x3(channels, width), nn.BatchNorm2d(width), nn.ReLU())
+        self.stages = stack(BasicBlock, [width, width, 2 * width, 4 * width], [5, 5, 5])
+        self.classifier = nn.Linear(4 * width, num_classes)
+        kaiming_normal(self)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) float -> (B, K) logits."""
+        logits: torch.Tensor = self.classifier(pooled(self.stages(self.stem(images))))
+        return logits

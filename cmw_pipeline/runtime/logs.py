@@ -1,0 +1,19 @@
+"""Where a run's words go: a progress bar on a terminal, plain lines everywhere else."""
+
+import logging
+import sys
+from collections.abc import Iterable
+
+from rich.progress import track
+
+
+def start_logging() -> None:
+    """Send the package's log to standard error, one line a message."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+
+
+def progress(steps: Iterable[int], total: int, title: str) -> Iterable[int]:
+    """The steps themselves, behind a progress bar where standard error is a terminal."""
+    if not sys.stderr.isatty():
+        return steps
+    return track(steps, description=title, total=total, transient=True)

@@ -1,0 +1,114 @@
+"""Raw data: from the publisher, from a file or folder at hand, or from an installed package."""
+
+import hashlib
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+
+from cmw_pipeline.config.datasets import FACTS, Archive
+from cmw_pipeline.data.cifar import read_cifar
+from cmw_pipeline.data.digits import read_digits
+from cmw_pipeline.data.store import write_raw
+from cmw_pipeline.errors import ConfigError, IntegrityError
+from cmw_pipeline.io.archives import SIZE_CAP, Members, read_members, top_folder
+from cmw_pipeline.io.atomic import system_faults
+from cmw_pipeline.io.download import fetch
+from cmw_pipeline.stages.base import Job
+
+
+def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False) -> None:
+    """Write ``images.npy`` and ``labels.parquet`` of a dataset.
+
+    Args:
+        job: its parameters name the ``source`` and, for CIFAR, the published ``form`` to fetch.
+        local: an archive or a folder to read in place of fetching, of either form.
+        accept_unverified: take local files whose hashes are not the published ones, and say so in the
+            notes; their sizes, shapes and labels must still be right.
+
+    Raises:
+        ConfigError: nothing of the dataset is at ``local``.
+        IntegrityError: the bytes are not the published ones, or not a dataset.
+        SystemFault: no mirror can be reached, or a file cannot be read or written.
+    """
+    source = job.params["source"]
+    if source == "digits":
+        if local is not None:
+            raise ConfigError("digits come with scikit-learn; there is nothing to read from a file")
+        job.notes["origin"] = f"scikit-learn {metadata.version('scikit-learn')}"
+        job.notes["verified"] = True
+        write_raw(job.out, *read_digits())
+        return
+    if local is None:
+        files = _fetched(job)
+        differing: list[str] = []
+    else:
+        files, differing = _local(job, local)
+    if differing and not accept_unverified:
+        raise IntegrityError(
+            f"{local}: not the published files, by their hashes: {', '.join(differing)}",
+            "use `--accept-unverified` to go on; everything made from them will say so",
+        )
+    job.notes["verified"] = not differing
+    if differing:
+        job.notes["unverified_files"] = differing
+    write_raw(job.out, *read_cifar(files, source))
+
+
+def _fetched(job: Job) -> dict[str, bytes]:
+    """The wanted files of the published archive, which stays in ``results/downloads``."""
+    archive = FACTS[job.params["source"]].archives[job.params["form"]]
+    file = job.side.parent.parent / "downloads" / PurePosixPath(archive.urls[0]).name
+    job.notes["origin"] = fetch(archive.urls, archive.sha256, file)
+    return read_members(file, archive.folder, archive.members)
+
+
+def _local(job: Job, local: Path) -> tuple[dict[str, bytes], list[str]]:
+    """The wanted files at ``local``, and the names of those that are not the published ones."""
+    archives = list(FACTS[job.params["source"]].archives.values())
+    job.notes["origin"] = local.resolve().name
+    if local.is_dir():
+        archive, folder = _find_folder(archives, local)
+        files = {name: _read(folder / name, archive.members) for name in archive.members}
+    elif local.is_file():
+        archive = _recognise(archives, local)
+        files = read_members(local, archive.folder, archive.members)
+    else:
+        raise ConfigError(f"{local}: no such file or folder")
+    hashes = {name: digest for name, (_, digest) in archive.members.items()}
+    return files, [name for name, data in files.items() if not _published(data, hashes[name])]
+
+
+def _find_folder(archives: list[Archive], local: Path) -> tuple[Archive, Path]:
+    for archive in archives:
+        for folder in (local, local / archive.folder):
+            if any((folder / name).is_file() for name in archive.members):
+                return archive, folder
+    wanted = " or ".join(f"{next(iter(archive.members))} of {archive.folder}" for archive in archives)
+    raise ConfigError(f"{local}: none of the dataset's files is here; looked for {wanted}")
+
+
+def _recognise(archives: list[Archive], file: Path) -> Archive:
+    folder = top_folder(file)
+    for archive in archives:
+        if archive.folder == folder:
+            return archive
+    expected = " or ".join(archive.folder for archive in archives)
+    raise IntegrityError(f"{file}: holds the folder {folder!r}; expected {expected}")
+
+
+def _read(file: Path, members: Members) -> bytes:
+    if not file.is_file():
+        raise IntegrityError(f"{file}: missing")
+    size, found = members[file.name][0], file.stat().st_size
+    if size is not None and found != size:
+        raise IntegrityError(f"{file}: {found} bytes; expected {size}")
+    if found > SIZE_CAP:
+        raise IntegrityError(f"{file}: {found} bytes; at most {SIZE_CAP} are read")
+    with system_faults(file):
+        return file.read_bytes()
+
+
+def _published(data: bytes, expected: str | None) -> bool:
+    if expected is None:
+        return False
+    kind, _, digest = expected.partition(":")
+    return hashlib.new(kind, data, usedforsecurity=False).hexdigest() == digest

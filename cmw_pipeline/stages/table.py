@@ -1,0 +1,168 @@
+"""Stage ``table``: from the rows of all its runs to a finished page, tidy rows and figures.
+
+Unlike the other stages it writes files of fixed names: ``results/<name>.md``, ``.parquet``, ``.png``, one
+``-weighting-<k>.png`` per weighting function, and last ``.manifest.json``, its receipt. Neither time
+stamps nor costs are in the receipt, so that a second rendering gives the same bytes.
+"""
+
+import functools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cmw_pipeline.config.plan import RESULTS, Artefact, Cell
+from cmw_pipeline.errors import IntegrityError
+from cmw_pipeline.io.atomic import atomic_file, system_faults, write_text
+from cmw_pipeline.io.manifests import FORMAT, Stored, exclusive, file_entry, is_stored, open_stored
+from cmw_pipeline.io.tables import read_table, write_table
+from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout, placed
+from cmw_pipeline.tables.figures import accuracy_figure
+from cmw_pipeline.tables.render import Figure, render
+from cmw_pipeline.types import ROW_COLUMNS, RUN_COLUMNS, TEST
+
+RUN, WEIGHTING = "run:", "weighting:"
+_ROW_KEY = ["protocol", "split", "metric"]
+
+
+def make_table(artefact: Artefact, root: Path, *, strict: bool = False) -> Path:
+    """Render a table from whatever of its inputs is there.
+
+    Args:
+        artefact: the planned table.
+        root: the project folder.
+        strict: refuse a table with missing cells.
+
+    Returns:
+        The Markdown file.
+
+    Raises:
+        IntegrityError: an input is not what its manifest says, or ``strict`` and one is missing.
+    """
+    with exclusive(artefact, root):
+        inputs, missing = _open_inputs(artefact, root)
+        if missing and strict:
+            raise IntegrityError(
+                f"table {artefact.name}: {len(missing)} of {len(artefact.inputs)} inputs are missing:\n  "
+                + "\n  ".join(missing),
+                "make them first, or leave out --strict",
+            )
+        plan = layout(artefact.params)
+        rows = collect(artefact, inputs)
+        base = root / RESULTS / artefact.name
+        receipt = base.with_name(f"{artefact.name}.manifest.json")
+        with system_faults(receipt):
+            receipt.unlink(missing_ok=True)  # no receipt stands beside files that it does not describe
+        page, data = _beside(base, ".md"), _beside(base, ".parquet")
+        write_table(data, rows, ROW_COLUMNS)
+        figures = _draw(base, plan, rows) + _copy_weightings(base, artefact, inputs)
+        write_text(page, render(plan, rows, missing, figures))
+        files = [page, data, *(base.with_name(figure.file) for figure in figures)]
+        write_text(receipt, _receipt(artefact, inputs, files))
+    return page
+
+
+def collect(artefact: Artefact, inputs: dict[str, Stored]) -> pd.DataFrame:
+    """The tidy rows of all runs that are there, in plan order: one row is one number."""
+    found = [
+        _run_rows(artefact.name, artefact.inputs[role], stored)
+        for role, stored in inputs.items()
+        if role.startswith(RUN)
+    ]
+    nothing = pd.DataFrame(columns=list(ROW_COLUMNS)).astype(ROW_COLUMNS)
+    return pd.concat(found, ignore_index=True) if found else nothing
+
+
+def _open_inputs(artefact: Artefact, root: Path) -> tuple[dict[str, Stored], list[str]]:
+    """What is there, verified, by role; and the roles of what is not."""
+    there = [role for role, source in artefact.inputs.items() if is_stored(source, root)]
+    inputs = {role: open_stored(root / artefact.inputs[role].path) for role in there}
+    return inputs, [role.removeprefix(RUN) for role in artefact.inputs if role not in inputs]
+
+
+def _run_rows(table: str, run: Artefact, stored: Stored) -> pd.DataFrame:
+    rows = read_table(stored.path / "rows.parquet", RUN_COLUMNS)
+    _check_rows(rows, stored.path)
+    cell, manifest = Cell.parse(run.name), stored.manifest
+    facts: dict[str, Any] = {
+        "table": table,
+        "run": str(run.path),
+        "dataset": cell.dataset,
+        "bias": cell.bias,
+        "method": cell.method,
+        "recipe": cell.recipe,
+        "seed": cell.seed,
+        "seconds": manifest["cost"]["seconds"],
+        "peak_mib": manifest["cost"]["peak_mib"],
+        "device": manifest["notes"].get("device", "unknown"),
+        "torch": manifest["versions"]["torch"],
+        "verified": stored.verified,
+        "smoke": manifest["notes"].get("smoke", False),
+    }
+    return rows.assign(**facts)[list(ROW_COLUMNS)]
+
+
+def _check_rows(rows: pd.DataFrame, path: Path) -> None:
+    """Refuse what would print a wrong number: a value twice, none at all, or not in percent."""
+    repeated = rows[rows.duplicated(_ROW_KEY)]
+    if len(repeated):
+        key = "/".join(repeated.iloc[0][_ROW_KEY])
+        raise IntegrityError(f"{path}: the row {key} is there more than once")
+    shown = rows[(rows["split"] == TEST) & (rows["metric"] == "accuracy")]
+    absent = {LAST, BEST} - set(shown["protocol"])
+    if absent:
+        raise IntegrityError(f"{path}: no test accuracy of protocol {', '.join(sorted(absent))}")
+    if not shown["value"].between(0, 100).all():
+        raise IntegrityError(f"{path}: an accuracy is not in 0..100 percent: {shown['value'].tolist()}")
+
+
+def _draw(base: Path, plan: Layout, rows: pd.DataFrame) -> list[Figure]:
+    points = placed(rows, plan, LAST)
+    if points.empty:
+        return []
+    datasets = {column.dataset for column in plan.columns}
+    panels = [
+        bias_words(column.bias) if len(datasets) == 1 else f"{column.dataset}: {bias_words(column.bias)}"
+        for column in plan.columns
+    ]
+    points["panel"] = [panels[column] for column in points["column"]]
+    points["method"] = [plan.rows[row].text for row in points["row"]]
+    file = _beside(base, ".png")
+    axis = f"test {plan.metric} after the last epoch, %"
+    atomic_file(file, lambda draft: accuracy_figure(draft, points, axis))
+    caption = f"Test {plan.metric} of each method: mean ± standard deviation; pale dots are seeds."
+    return [Figure(file.name, caption)]
+
+
+def _copy_weightings(base: Path, artefact: Artefact, inputs: dict[str, Stored]) -> list[Figure]:
+    figures = []
+    for number, run in enumerate(artefact.params["weighting_figures"]):
+        stored = inputs.get(WEIGHTING + run)
+        if stored is None:
+            continue
+        file, source = _beside(base, f"-weighting-{number}.png"), stored.path / "weighting.png"
+        atomic_file(file, functools.partial(shutil.copyfile, source))
+        caption = (
+            f"The weighting function that `{run}` learned, and the weights it gave to training samples"
+            " with a right and with a wrong label."
+        )
+        figures.append(Figure(file.name, caption))
+    return figures
+
+
+def _receipt(artefact: Artefact, inputs: dict[str, Stored], files: list[Path]) -> str:
+    receipt = {
+        "format": FORMAT,
+        "table": artefact.name,
+        "digest": artefact.digest,
+        "inputs": {role: stored.content for role, stored in inputs.items()},
+        "files": {file.name: file_entry(file) for file in files},
+    }
+    return json.dumps(receipt, indent=1, sort_keys=True) + "\n"
+
+
+def _beside(base: Path, ending: str) -> Path:
+    """``with_suffix`` would cut a table name that has a dot in it."""
+    return base.with_name(base.name + ending)

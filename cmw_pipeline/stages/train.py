@@ -1,0 +1,184 @@
+"""Train one classifier by one method: the stages ``train`` and ``transfer``."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from pydantic import TypeAdapter
+
+from cmw_pipeline.config.datasets import FACTS, DatasetFacts
+from cmw_pipeline.config.meta_names import parse_meta
+from cmw_pipeline.config.schema import MetaLearned, Recipe
+from cmw_pipeline.config.schema import Method as MethodOptions
+from cmw_pipeline.data.loader import ImageStore
+from cmw_pipeline.data.store import read_raw
+from cmw_pipeline.io.atomic import write_text
+from cmw_pipeline.io.checkpoints import remove_checkpoints, save_tensors
+from cmw_pipeline.io.tables import read_table, write_table
+from cmw_pipeline.meta.weighting import load_weighting
+from cmw_pipeline.methods import registry as methods
+from cmw_pipeline.methods.base import Batch, Problem
+from cmw_pipeline.models import registry as models
+from cmw_pipeline.runtime.seeds import stream_seed
+from cmw_pipeline.runtime.signals import StopRequest
+from cmw_pipeline.stages.base import Job
+from cmw_pipeline.training.ema import make_ema
+from cmw_pipeline.training.evaluate import predict
+from cmw_pipeline.training.loop import Meta, Task, train
+from cmw_pipeline.training.optim import make_sgd
+from cmw_pipeline.training.state import TrainState
+from cmw_pipeline.types import LABEL_COLUMNS, META_COLUMNS, RUN_COLUMNS, SAMPLE_COLUMNS, TEST, TRAIN
+
+MODEL, TEACHER, METHOD = "model.safetensors", "teacher.safetensors", "method.safetensors"
+ROWS, EPOCHS, SAMPLES = "rows.parquet", "epochs.csv", "samples.parquet"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions in ``images.npy`` and their labels: the given ones, or the meta-set's."""
+
+    index: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+
+
+def run(job: Job, device: torch.device, stop: StopRequest, checkpoint_seconds: float = 60.0) -> None:
+    """Train a cell and write its rows, its model and what became of each training sample.
+
+    The clean labels are never read: of the label table only index, label and split are loaded.
+
+    Raises:
+        Preempted, NumericsError, IntegrityError: see :func:`cmw_pipeline.training.loop.train`.
+    """
+    options: MethodOptions = TypeAdapter(MethodOptions).validate_python(job.params["method"] | {"label": "-"})
+    recipe = Recipe.model_validate(job.params["recipe"])
+    facts = FACTS[job.params["source"]]
+    samples, held_out, test = read_splits(job)
+    task = _task(job, recipe, facts, options, (samples, held_out, test), device)
+    state = _state(job, recipe, facts, options, task, device)
+    train(task, state, stop, job.side, checkpoint_seconds)
+    _write(job, task, state, samples)
+    job.notes.update({"device": _device_name(device), "smoke": recipe.smoke})
+    remove_checkpoints(job.side)
+
+
+def read_splits(job: Job) -> tuple[Split, Split, Split]:
+    """Training set, held-out meta-set and test set; held-out images are not trained on."""
+    only = ["index", "label", "split"]
+    table = read_table(job.inputs["biased"].path / "labels.parquet", LABEL_COLUMNS, only)
+    held_out = Split(np.empty(0, np.int64), np.empty(0, np.int64))
+    if "metaset" in job.inputs:
+        frame = read_table(job.inputs["metaset"].path / "metaset.parquet", META_COLUMNS)
+        held_out = Split(frame["index"].to_numpy(np.int64), frame["label"].to_numpy(np.int64))
+    is_train = (table["split"] == TRAIN) & ~table["index"].isin(held_out.index)
+    return _split(table[is_train]), held_out, _split(table[table["split"] == TEST])
+
+
+def _split(table: pd.DataFrame) -> Split:
+    return Split(table["index"].to_numpy(np.int64), table["label"].to_numpy(np.int64))
+
+
+def _task(
+    job: Job,
+    recipe: Recipe,
+    facts: DatasetFacts,
+    options: MethodOptions,
+    splits: tuple[Split, Split, Split],
+    device: torch.device,
+) -> Task:
+    samples, held_out, test = splits
+    images, _ = read_raw(job.inputs["raw"].path)
+
+    def store(index: npt.NDArray[np.int64]) -> ImageStore:
+        return ImageStore.put(images[index], facts.mean, facts.std, recipe.augment, device)
+
+    meta = None
+    if isinstance(options, MetaLearned):
+        per_class = job.inputs["metaset"].manifest["notes"]["per_class"]
+        meta = Meta(parse_meta(options.meta_set), per_class, options.meta_batch, options.meta_every)
+    return Task(
+        recipe=recipe,
+        seed=job.params["seed"],
+        problem=Problem(facts.num_classes, torch.from_numpy(samples.labels).to(device)),
+        store=store(np.concatenate([samples.index, held_out.index])),
+        labels=torch.from_numpy(np.concatenate([samples.labels, held_out.labels])).to(device),
+        test_store=store(test.index),
+        test_labels=torch.from_numpy(test.labels).to(device),
+        meta=meta,
+    )
+
+
+def _state(
+    job: Job,
+    recipe: Recipe,
+    facts: DatasetFacts,
+    options: MethodOptions,
+    task: Task,
+    device: torch.device,
+) -> TrainState:
+    seed = task.seed
+    channels = facts.image_shape[2]
+    model = models.build(recipe.network, channels, facts.num_classes, stream_seed(seed, "model")).to(device)
+    weighting = load_weighting(job.inputs["weighting"].path) if "weighting" in job.inputs else None
+    method = methods.build(options, task.problem, stream_seed(seed, "method"), weighting).to(device)
+    theta_optimizer = None
+    if isinstance(options, MetaLearned):
+        net = options.weight_net
+        theta_optimizer = torch.optim.Adam(method.parameters(), net.lr, weight_decay=net.weight_decay)
+    torch.manual_seed(stream_seed(seed, "layers"))  # what dropout draws from
+    return TrainState(
+        model=model,
+        method=method,
+        optimizer=make_sgd(model, recipe.optimizer),
+        theta_optimizer=theta_optimizer,
+        ema=make_ema(model, recipe.ema),
+        device=device,
+        meta_rows=torch.empty(0, dtype=torch.int64, device=device),
+        loss_sum=torch.zeros((), dtype=torch.float64, device=device),
+    )
+
+
+def _write(job: Job, task: Task, state: TrainState, samples: Split) -> None:
+    records = pd.DataFrame(state.records)
+    write_text(job.out / EPOCHS, records.to_csv(index=False))
+    write_table(job.out / ROWS, run_rows(records), RUN_COLUMNS)
+    write_table(job.out / SAMPLES, _sample_rows(task, state, samples), SAMPLE_COLUMNS)
+    save_tensors(job.out / MODEL, state.model.state_dict())
+    if state.ema is not None:
+        save_tensors(job.out / TEACHER, state.ema.module.state_dict())
+    save_tensors(job.out / METHOD, state.method.state_dict())
+
+
+def run_rows(records: pd.DataFrame) -> pd.DataFrame:
+    """One row a number: each test metric at the last epoch, and at the epoch of the best accuracy."""
+    rows = []
+    for metric in ("accuracy", "ema_accuracy"):
+        if metric in records:
+            for protocol, row in (("last", len(records) - 1), ("best", int(records[metric].argmax()))):
+                value, epoch = float(records[metric][row]), int(records["epoch"][row]) + 1
+                rows.append((protocol, TEST, metric, value, epoch))
+    return pd.DataFrame(rows, columns=list(RUN_COLUMNS))
+
+
+def _sample_rows(task: Task, state: TrainState, samples: Split) -> pd.DataFrame:
+    """Loss and weight of every training sample under the final model, by its given label."""
+    rows = torch.arange(task.num_train, device=state.device)
+    logits = predict(state.model, task.store, task.num_train)
+    losses = F.cross_entropy(logits, task.problem.labels, reduction="none")
+    batch = Batch(torch.empty(0), task.problem.labels, rows)
+    method = state.method.eval()
+    with torch.no_grad():
+        weights = method.weights(losses, batch) if method.active else torch.ones_like(losses)
+    columns = {
+        "index": samples.index,
+        "label": samples.labels,
+        "loss": losses.cpu().numpy(),
+        "weight": weights.cpu().numpy(),
+    }
+    return pd.DataFrame(columns).astype(SAMPLE_COLUMNS)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

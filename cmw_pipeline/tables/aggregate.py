@@ -1,0 +1,173 @@
+"""From tidy rows to the cells of a table: its layout, its means over seeds, its costs."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from cmw_pipeline.config.bias_names import BiasStep, parse_bias
+from cmw_pipeline.metrics.aggregate import over_seeds
+from cmw_pipeline.types import TEST
+
+LAST, BEST = "last", "best"
+Place = tuple[int, int]
+"""(row, column) of a cell in the printed table."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: a method. ``note`` tells rows of the same label apart; empty where nothing has to."""
+
+    method: str
+    label: str
+    note: str
+
+    @property
+    def text(self) -> str:
+        """What stands in the first column."""
+        return f"{self.label} ({self.note})" if self.note else self.label
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: a dataset under a bias."""
+
+    dataset: str
+    bias: str
+
+    @property
+    def text(self) -> str:
+        """Its heading."""
+        return f"{self.dataset}, {self.bias}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which cells a table has. ``places`` leads from (dataset, bias, method, recipe) to the cell."""
+
+    title: str
+    metric: str
+    published: str | None
+    seeds: list[int]
+    rows: list[Row]
+    columns: list[Column]
+    places: dict[tuple[str, str, str, str], Place]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One cell: mean, sample standard deviation and standard error of n seeds (NaN for one)."""
+
+    n: int
+    mean: float
+    std: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run of a cell takes: mean seconds, largest peak memory, and where it ran."""
+
+    seconds: float
+    peak_mib: float
+    devices: frozenset[str]
+
+
+def layout(params: dict[str, Any]) -> Layout:
+    """Lay out a planned table: a row a method and a column a dataset x bias, both in grid order."""
+    keys = [
+        (block["dataset"], bias, method, block["recipe"])
+        for block in params["grid"]
+        for bias in params["biases"][block["biases"]]
+        for method in block["methods"]
+    ]
+    notes = _row_notes(keys, params["methods"])
+    rows: dict[Row, int] = {}
+    columns: dict[Column, int] = {}
+    places: dict[tuple[str, str, str, str], Place] = {}
+    for key in keys:
+        dataset, bias, method, recipe = key
+        row = Row(method, params["methods"][method], notes[method, recipe])
+        column = Column(dataset, bias)
+        places[key] = (rows.setdefault(row, len(rows)), columns.setdefault(column, len(columns)))
+    return Layout(
+        title=params["title"],
+        metric=params["metric"],
+        published=params["published"],
+        seeds=params["seeds"],
+        rows=list(rows),
+        columns=list(columns),
+        places=places,
+    )
+
+
+def _row_notes(keys: list[tuple[str, str, str, str]], labels: dict[str, str]) -> dict[tuple[str, str], str]:
+    """By (method, recipe): the method where others have its label, the recipe where one column has two."""
+    recipes: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for dataset, bias, method, recipe in keys:
+        recipes[dataset, bias, method].add(recipe)
+    several = {method for (_, _, method), names in recipes.items() if len(names) > 1}
+    counts = Counter(labels.values())
+    return {
+        (method, recipe): ", ".join(
+            ([method] if counts[labels[method]] > 1 else []) + ([recipe] if method in several else [])
+        )
+        for _, _, method, recipe in keys
+    }
+
+
+def placed(rows: pd.DataFrame, plan: Layout, protocol: str) -> pd.DataFrame:
+    """The test values of one protocol, in the table's metric, with their cell's ``row`` and ``column``.
+
+    Runs record accuracy only; a table of errors is made of 100 - accuracy here, and nowhere else.
+    """
+    chosen = rows[
+        (rows["protocol"] == protocol) & (rows["split"] == TEST) & (rows["metric"] == "accuracy")
+    ].copy()
+    keys = zip(chosen["dataset"], chosen["bias"], chosen["method"], chosen["recipe"], strict=True)
+    places = [plan.places[key] for key in keys]
+    chosen["row"] = [row for row, _ in places]
+    chosen["column"] = [column for _, column in places]
+    if plan.metric == "error":
+        chosen["value"] = 100.0 - chosen["value"]
+    return chosen
+
+
+def summaries(points: pd.DataFrame) -> dict[Place, Summary]:
+    """Mean and spread over seeds of each cell that has at least one run."""
+    return {
+        (int(cell["row"]), int(cell["column"])): Summary(
+            int(cell["n"]), float(cell["mean"]), float(cell["std"]), float(cell["standard_error"])
+        )
+        for cell in over_seeds(points, ["row", "column"]).to_dict("records")
+    }
+
+
+def costs(points: pd.DataFrame) -> dict[Place, Cost]:
+    """What one run of each cell takes."""
+    groups = points.groupby(["row", "column"], sort=False)
+    cells = groups.agg({"seconds": "mean", "peak_mib": "max", "device": frozenset}).reset_index()
+    return {
+        (int(cell["row"]), int(cell["column"])): Cost(cell["seconds"], cell["peak_mib"], cell["device"])
+        for cell in cells.to_dict("records")
+    }
+
+
+def bias_words(bias: str) -> str:
+    """Say a bias in words.
+
+    >>> bias_words("lt-50+other:sym-0.2")
+    'long tail, factor 50, then 20% symmetric label noise (other)'
+    """
+    return ", then ".join(_step_words(step) for step in parse_bias(bias)) or "unbiased"
+
+
+def _step_words(step: BiasStep) -> str:
+    percent, variant = f"{100 * step.value:g}%", f" ({step.variant})" if step.variant else ""
+    words = {
+        "lt": f"long tail, factor {step.value:g}",
+        "sym": f"{percent} symmetric label noise{variant}",
+        "asym": f"{percent} asymmetric label noise{variant}",
+    }
+    return words.get(step.kind, step.name)

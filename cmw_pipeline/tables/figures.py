@@ -1,0 +1,141 @@
+"""Figures as PNG files whose bytes depend on the data alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from cmw_pipeline.metrics.aggregate import over_seeds
+from cmw_pipeline.types import Floats
+
+_STYLE = Path(__file__).with_name("style.mplstyle")
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#333333")
+"""Okabe and Ito: told apart with any colour vision."""
+_DASHES = ("-", (0, (6, 2)), (0, (1.2, 1.6)), "-.")
+_CLEAN, _FLIPPED = "#8C8C8C", "#D55E00"
+_MAX_LOSS = 10.0
+_BINS = 40
+_PANELS = 4
+"""Panels side by side before a new line begins."""
+
+
+def weighting_figure(
+    path: Path,
+    loss_grid: Floats,
+    weights: Floats,
+    group_names: list[str],
+    clean_weights: Floats,
+    flipped_weights: Floats,
+    title: str,
+) -> None:
+    """Draw a learned weighting function, and what it gave to clean and to mislabelled samples.
+
+    Args:
+        path: the PNG file to write.
+        loss_grid: (L,) losses.
+        weights: (G, L) weight of each loss, one line per class group.
+        group_names: G names for the legend.
+        clean_weights: (n,) final weights of the correctly labelled training samples; may be empty.
+        flipped_weights: (m,) the same of the mislabelled ones; may be empty.
+        title: above the figure.
+    """
+    with _styled():
+        figure = Figure(figsize=(9.0, 4.8), layout="constrained")
+        curves, histogram = figure.subplots(1, 2, sharey=True, width_ratios=[1.7, 1.0])
+        _draw_curves(curves, loss_grid, weights, group_names)
+        _draw_histogram(histogram, clean_weights, flipped_weights)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        _save(figure, path)
+
+
+def accuracy_figure(path: Path, points: pd.DataFrame, axis: str) -> None:
+    """Draw mean ± standard deviation of each method, one panel a bias, one pale dot a seed below.
+
+    Args:
+        path: the PNG file to write.
+        points: one row a run, with ``panel``, ``method``, ``seed`` and ``value``; drawn in order of
+            appearance, from the top.
+        axis: what the values are.
+    """
+    panels = list(dict.fromkeys(points["panel"]))
+    methods = list(dict.fromkeys(points["method"]))
+    columns = min(_PANELS, len(panels))
+    lines = -(-len(panels) // columns)
+    with _styled():
+        size = (max(5.0, 2.0 + 2.5 * columns), 0.6 + (0.8 + 0.34 * len(methods)) * lines)
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1))
+        axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for panel, ax in zip(panels, axes, strict=False):
+            _draw_panel(ax, points[points["panel"] == panel], methods)
+            ax.set_title(panel, fontsize=10)
+        for ax in axes[len(panels) :]:
+            ax.set_visible(False)
+        axes[0].set_yticks(range(len(methods)), methods)
+        axes[0].set_ylim(len(methods) - 0.5, -0.5)
+        figure.supxlabel(axis, fontsize=10, color="#333333")
+        _save(figure, path)
+
+
+def _draw_curves(ax: Axes, loss_grid: Floats, weights: Floats, group_names: list[str]) -> None:
+    for group, (curve, name) in enumerate(zip(weights, group_names, strict=True)):
+        colour, dashes = _COLOURS[group % len(_COLOURS)], _DASHES[group % len(_DASHES)]
+        ax.plot(loss_grid, curve, color=colour, linestyle=dashes, label=name)
+    ax.set_xlim(0, _MAX_LOSS)
+    ax.set_ylim(-0.02, 1.02)
+    ax.set_xlabel("loss of the sample")
+    ax.set_ylabel("weight of the sample")
+    ax.set_title("Learned function")
+    _legend_below(ax, columns=1 if len(group_names) <= 3 else 2)
+
+
+def _draw_histogram(ax: Axes, clean: Floats, flipped: Floats) -> None:
+    """Shares, not counts: clean samples are usually many more."""
+    edges = np.linspace(0.0, 1.0, _BINS + 1)
+    sets = (("right label", clean, _CLEAN), ("wrong label", flipped, _FLIPPED))
+    for name, values, colour in sets:
+        if len(values):
+            share = 100.0 * np.histogram(values, edges)[0] / len(values)
+            label = f"{name} (n = {len(values):,}, mean {np.mean(values):.2f})"
+            ax.stairs(share, edges, orientation="horizontal", fill=True, color=colour, alpha=0.35)
+            ax.stairs(share, edges, orientation="horizontal", color=colour, linewidth=1.4, label=label)
+    ax.set_xlim(left=0)
+    ax.set_xlabel("% of the samples of that kind")
+    ax.set_title("Weights given in training")
+    _legend_below(ax, columns=1)
+
+
+def _legend_below(ax: Axes, columns: int) -> None:
+    """Curves and histograms may be anywhere inside; below, the legend hides nothing."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.14), ncols=columns)
+
+
+def _draw_panel(ax: Axes, points: pd.DataFrame, methods: list[str]) -> None:
+    for cell in over_seeds(points, ["method"]).to_dict("records"):
+        height = methods.index(cell["method"])
+        colour = _COLOURS[height % len(_COLOURS)]
+        values = points.loc[points["method"] == cell["method"], "value"]
+        ax.plot(values, [height + 0.24] * len(values), "o", color=colour, markersize=5, alpha=0.45, mew=0)
+        spread = 0.0 if np.isnan(cell["std"]) else cell["std"]
+        ax.errorbar(cell["mean"], height, xerr=spread, fmt="o", color=colour, elinewidth=1.6, capsize=3)
+    ax.grid(axis="y", visible=False)
+    ax.tick_params(labelbottom=True)  # the last line of panels may be short
+    ax.margins(x=0.08)
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    """Only our style: a matplotlibrc of the user's must not change the bytes."""
+    with matplotlib.style.context(["default", str(_STYLE)]):
+        yield
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """``Figure`` without pyplot draws with Agg, whatever display there is."""
+    figure.savefig(path, format="png", metadata={"Software": None})

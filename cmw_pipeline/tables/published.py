@@ -1,0 +1,69 @@
+"""The numbers of the published tables, to stand beside ours.
+
+``published.csv`` is tidy: one row a number, in percent, with ``bias`` in this package's bias names and
+``method`` as printed. ``note`` says what is known to be wrong or unusual about a number.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cmw_pipeline.errors import ConfigError
+
+_FILE = Path(__file__).with_name("published.csv")
+_NUMBERS = ("value", "std")
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number; ``std`` is None where none was printed."""
+
+    value: float
+    std: float | None
+    note: str
+
+
+def published(table: str) -> pd.DataFrame:
+    """The rows of one published table (``table1`` ... ``table10``, ``fig9``).
+
+    Raises:
+        ConfigError: there is no such table.
+    """
+    rows = _read()
+    found = rows[rows["table"] == table]
+    if found.empty:
+        listed = ", ".join(rows["table"].unique())
+        raise ConfigError(f"published table {table!r} is not known; there are: {listed}")
+    return found.reset_index(drop=True)
+
+
+def lookup(table: str, metric: str) -> dict[tuple[str, str, str], Published]:
+    """A published table's numbers by (dataset, bias, method as printed).
+
+    Raises:
+        ConfigError: there is no such table, or it does not give this metric.
+    """
+    rows = published(table)
+    chosen = rows[rows["metric"] == metric]
+    if chosen.empty:
+        listed = ", ".join(rows["metric"].unique())
+        raise ConfigError(
+            f"published table {table!r} gives {listed}, not {metric}", "set the table's `metric` to that"
+        )
+    return {
+        (row["dataset"], row["bias"], row["method"]): Published(
+            row["value"], None if math.isnan(row["std"]) else row["std"], row["note"]
+        )
+        for row in chosen.to_dict("records")
+    }
+
+
+@functools.cache
+def _read() -> pd.DataFrame:
+    rows = pd.read_csv(_FILE, dtype=str, keep_default_na=False)
+    for column in _NUMBERS:
+        rows[column] = pd.to_numeric(rows[column].replace("", None))
+    return rows

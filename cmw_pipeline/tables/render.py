@@ -1,0 +1,224 @@
+"""Markdown of a table: the same rows give the same bytes."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from cmw_pipeline.tables.aggregate import (
+    BEST,
+    LAST,
+    Cost,
+    Layout,
+    Place,
+    Summary,
+    bias_words,
+    costs,
+    placed,
+    summaries,
+)
+from cmw_pipeline.tables.published import Published, lookup
+
+MISSING = "—"
+_SMOKE, _FAR = "†", "‡"
+_REFERENCE = "ERM"
+"""The label of the method whose cost is 1."""
+_SHOWN = 8
+"""How many missing runs are named before the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure below the table; ``file`` lies beside the Markdown."""
+
+    file: str
+    caption: str
+
+
+def render(plan: Layout, rows: pd.DataFrame, missing: list[str], figures: list[Figure]) -> str:
+    """The whole page: the table, the best epochs, the costs, what has to be known, the figures.
+
+    Args:
+        plan: the layout.
+        rows: tidy rows of all runs that are there (``types.ROW_COLUMNS``).
+        missing: names of planned inputs that are not there.
+        figures: what to embed at the end.
+    """
+    points = placed(rows, plan, LAST)
+    best = placed(rows, plan, BEST)
+    known = lookup(plan.published, plan.metric) if plan.published else {}
+    blocks = [
+        f"# {_plain(plan.title)}",
+        _results(plan, points, known),
+        "## Best epoch, chosen on the test samples: optimistic",
+        _results(plan, best, {}),
+        "## Cost of one run",
+        _costs(plan, points),
+        "## Notes",
+        "\n".join(f"- {note}" for note in _notes(plan, rows, missing, known)),
+        *(f"![{_plain(figure.caption)}]({figure.file})\n\n{figure.caption}" for figure in figures),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+# --- the three tables
+
+
+def _results(plan: Layout, points: pd.DataFrame, known: dict[tuple[str, str, str], Published]) -> str:
+    cells = summaries(points)
+    smoke = _smoke_places(points)
+    winners = _winners(plan, cells)
+    texts = {}
+    for place, summary in cells.items():
+        texts[place] = _value(summary, place in winners, len(plan.seeds))
+        theirs = _published_at(plan, known, place)
+        if place in smoke:
+            texts[place] += f" {_SMOKE}"
+        elif theirs is not None:
+            texts[place] += _comparison(summary, theirs)
+    return _grid(plan, texts)
+
+
+def _value(summary: Summary, bold: bool, planned: int) -> str:
+    mean = f"**{summary.mean:.2f}**" if bold else f"{summary.mean:.2f}"
+    spread = "" if math.isnan(summary.std) else f" ± {summary.std:.2f}"
+    count = f"n={summary.n}" if summary.n == planned else f"n={summary.n}/{planned}"
+    return f"{mean}{spread} ({count})"
+
+
+def _comparison(ours: Summary, theirs: Published) -> str:
+    spread = "" if theirs.std is None else f"±{theirs.std:.2f}"
+    difference = round(ours.mean - theirs.value, 2) + 0.0  # + 0.0: never print -0.00
+    # A NaN standard error (one seed) compares False: nothing can be said, nothing is flagged.
+    far = f" {_FAR}" if abs(ours.mean - theirs.value) > 2 * ours.standard_error else ""
+    return f" · pub {theirs.value:.2f}{spread} · Δ {difference:+.2f}{far}"
+
+
+def _winners(plan: Layout, cells: dict[Place, Summary]) -> set[Place]:
+    """The best mean of each column, to the printed digits; none where nothing competes."""
+    pick = min if plan.metric == "error" else max
+    winners: set[Place] = set()
+    for column in range(len(plan.columns)):
+        means = {place: round(cell.mean, 2) for place, cell in cells.items() if place[1] == column}
+        if len(means) > 1:
+            best = pick(means.values())
+            winners |= {place for place, mean in means.items() if mean == best}
+    return winners
+
+
+def _costs(plan: Layout, points: pd.DataFrame) -> str:
+    cells = costs(points)
+    reference = {place[1]: cell for place, cell in cells.items() if plan.rows[place[0]].text == _REFERENCE}
+    texts = {place: _cost(cell, reference.get(place[1])) for place, cell in cells.items()}
+    return _grid(plan, texts)
+
+
+def _cost(cell: Cost, reference: Cost | None) -> str:
+    text = f"{_duration(cell.seconds)} · {cell.peak_mib:,.0f} MiB"
+    if reference is None or reference.devices != cell.devices or reference.seconds <= 0:
+        return text
+    return f"{text} · {cell.seconds / reference.seconds:.2f} × {_REFERENCE}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+# --- what has to be known
+
+
+def _notes(
+    plan: Layout, rows: pd.DataFrame, missing: list[str], known: dict[tuple[str, str, str], Published]
+) -> Iterator[str]:
+    if not rows["verified"].all():
+        names = ", ".join(sorted(rows.loc[~rows["verified"], "dataset"].unique()))
+        yield f"**Unverified data** ({names}): its hashes are not the published ones."
+    if rows["smoke"].any():
+        names = ", ".join(sorted(rows.loc[rows["smoke"], "recipe"].unique()))
+        yield f"{_SMOKE} **smoke recipe: too short to compare** with anything ({names})."
+    if missing:
+        more = f", and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        yield f"{MISSING} and n=k/{len(plan.seeds)}: not made yet: {', '.join(missing[:_SHOWN])}{more}."
+    yield (
+        f"Test {plan.metric} in percent after the last epoch: mean ± sample standard deviation"
+        " (n = number of seeds). Bold: the best mean of the column."
+    )
+    yield from _contents(plan)
+    yield from _machines(rows)
+    if plan.published:
+        yield (
+            f"pub: the published value ({plan.published}). Δ: ours minus published."
+            f" {_FAR}: further away than 2 standard errors of our mean (the number of seeds behind the"
+            " published values is not known, so their spread does not enter)."
+        )
+        yield from _published_notes(plan, known)
+
+
+def _contents(plan: Layout) -> Iterator[str]:
+    biases = dict.fromkeys(column.bias for column in plan.columns)
+    yield "; ".join(f"`{bias}`: {bias_words(bias)}" for bias in biases) + "."
+    used = dict.fromkeys((dataset, recipe) for dataset, _, _, recipe in plan.places)
+    listed = ", ".join(f"`{dataset}` by recipe `{recipe}`" for dataset, recipe in used)
+    yield f"Trained: {listed}; seeds {', '.join(str(seed) for seed in plan.seeds)}."
+
+
+def _machines(rows: pd.DataFrame) -> Iterator[str]:
+    for what, column in (("torch versions", "torch"), ("devices", "device")):
+        names = sorted(rows[column].unique())
+        if len(names) > 1:
+            yield f"**Mixed {what}** in one table: {', '.join(names)}."
+        elif names:
+            yield f"All runs: {column} {names[0]}."
+
+
+def _published_notes(plan: Layout, known: dict[tuple[str, str, str], Published]) -> Iterator[str]:
+    matches = {place: _published_at(plan, known, place) for place in plan.places.values()}
+    matched = {row for (row, _), theirs in matches.items() if theirs is not None}
+    strangers = [row.text for r, row in enumerate(plan.rows) if r not in matched]
+    if strangers:
+        yield f"Not in {plan.published}, by label: {', '.join(strangers)}."
+    for (row, column), theirs in matches.items():
+        if theirs is not None and theirs.note:
+            yield f"Published {plan.rows[row].text} at {plan.columns[column].text}: {theirs.note}."
+
+
+# --- places and Markdown
+
+
+def _smoke_places(points: pd.DataFrame) -> set[Place]:
+    marked = points[points["smoke"]]
+    return {(int(r), int(c)) for r, c in zip(marked["row"], marked["column"], strict=True)}
+
+
+def _published_at(
+    plan: Layout, known: dict[tuple[str, str, str], Published], place: Place
+) -> Published | None:
+    row, column = plan.rows[place[0]], plan.columns[place[1]]
+    return known.get((column.dataset, column.bias, row.label))
+
+
+def _grid(plan: Layout, texts: dict[Place, str]) -> str:
+    """The Markdown table; a planned cell without text is missing, one that was never planned is empty."""
+    planned = set(plan.places.values())
+    head = ["method", *(column.text for column in plan.columns)]
+    body = [
+        [
+            row.text,
+            *(texts.get((r, c), MISSING if (r, c) in planned else "") for c in range(len(plan.columns))),
+        ]
+        for r, row in enumerate(plan.rows)
+    ]
+    lines = [[_plain(text) for text in line] for line in (head, *body)]
+    widths = [max(len(line[c]) for line in lines) for c in range(len(head))]
+    printed = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
+    printed.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(printed)
+
+
+def _plain(text: str) -> str:
+    """One line that cannot end a table cell or the words of a link."""
+    text = " ".join(text.split())
+    return text.replace("|", "\\|").replace("[", "\\[").replace("]", "\\]")

@@ -1,0 +1,91 @@
+"""Everything that changes during training, and its exact way to disk and back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from cmw_pipeline.methods.base import Method
+from cmw_pipeline.runtime.rng import RngState
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass
+class TrainState:
+    """A run in progress. Order and augmentation are functions of (seed, epoch) and not in here."""
+
+    model: nn.Module
+    method: Method
+    optimizer: torch.optim.Optimizer
+    theta_optimizer: torch.optim.Optimizer | None
+    ema: AveragedModel | None
+    device: torch.device
+    meta_rows: torch.Tensor
+    """(M,) int64 rows of this epoch's meta-set."""
+    loss_sum: torch.Tensor
+    """Scalar float64: sum of this epoch's training losses so far."""
+    epoch: int = 0
+    step: int = 0
+    records: list[dict[str, float]] = field(default_factory=list)
+    """One entry a finished epoch."""
+
+    def pack(self) -> tuple[Tensors, dict[str, Any]]:
+        """A flat dict of tensors, and what is not a tensor."""
+        rng = RngState.capture(self.device)
+        tensors = {"meta_rows": self.meta_rows, "loss_sum": self.loss_sum, "rng.cpu": rng.cpu}
+        if rng.cuda is not None:
+            tensors["rng.cuda"] = rng.cuda
+        for name, module in self._modules().items():
+            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+        for name, optimizer in self._optimizers().items():
+            tensors |= _optimizer_tensors(name, optimizer)
+        return tensors, {"epoch": self.epoch, "step": self.step, "records": self.records}
+
+    def restore(self, tensors: Tensors, meta: dict[str, Any]) -> None:
+        """Become the state that was packed.
+
+        Raises:
+            RuntimeError, KeyError: the tensors are of another model or method.
+        """
+        for name, module in self._modules().items():
+            module.load_state_dict(_under(tensors, name))
+        for name, optimizer in self._optimizers().items():
+            _load_optimizer(optimizer, _under(tensors, name))
+        RngState(tensors["rng.cpu"], tensors.get("rng.cuda")).restore(self.device)
+        self.meta_rows = tensors["meta_rows"].to(self.device)
+        self.loss_sum = tensors["loss_sum"].to(self.device)
+        self.epoch, self.step, self.records = meta["epoch"], meta["step"], meta["records"]
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules = {"model": self.model, "method": self.method, "ema": self.ema}
+        return {name: module for name, module in modules.items() if module is not None}
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        optimizers = {"optimizer": self.optimizer, "theta_optimizer": self.theta_optimizer}
+        return {name: optimizer for name, optimizer in optimizers.items() if optimizer is not None}
+
+
+def _under(tensors: Tensors, prefix: str) -> Tensors:
+    start = prefix + "."
+    return {key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)}
+
+
+def _optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> Tensors:
+    """Momentum and the like; the rates are functions of the epoch."""
+    return {
+        f"{name}.{number}.{key}": value
+        for number, entries in optimizer.state_dict()["state"].items()
+        for key, value in entries.items()
+        if value is not None
+    }
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    state: dict[int, Tensors] = {}
+    for key, tensor in tensors.items():
+        number, _, entry = key.partition(".")
+        state.setdefault(int(number), {})[entry] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,67 @@
+"""One training step: virtual step, meta step, real step."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cmw_pipeline.errors import NumericsError
+from cmw_pipeline.meta.lookahead import lookahead_gradient
+from cmw_pipeline.methods.base import Batch, Method
+from cmw_pipeline.runtime.rng import RngState
+
+
+def training_step(
+    model: nn.Module,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    theta_optimizer: torch.optim.Optimizer | None,
+    batch: Batch,
+    meta_batch: Batch | None,
+) -> torch.Tensor:
+    """Train on one batch; with a meta batch, improve the weighting first.
+
+    The forward pass at the current weights serves the virtual and the real step, and is the only one
+    that moves batch-norm statistics.
+
+    Returns:
+        The scalar training loss, detached.
+
+    Raises:
+        NumericsError: a loss or a meta-gradient is not finite; nothing was updated with it.
+    """
+    model.train()
+    draws = RngState.capture(batch.images.device)
+    logits = model(batch.images)
+    if meta_batch is not None and theta_optimizer is not None:
+        theta = list(method.parameters())
+        gradient = lookahead_gradient(
+            model,
+            batch.images,
+            logits,
+            lambda z: method.objective(z, batch),
+            meta_batch.images,
+            lambda z: F.cross_entropy(z, meta_batch.labels),
+            optimizer.param_groups[0]["lr"],
+            theta,
+            draws,
+        )
+        _check(torch.stack([g.sum() for g in gradient]).sum(), "the meta-gradient", batch)
+        for parameter, g in zip(theta, gradient, strict=True):
+            parameter.grad = g
+        theta_optimizer.step()
+    loss = method.objective(logits, batch)
+    _check(loss, "the training loss", batch)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    for weight, g in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+        weight.grad = g
+    optimizer.step()
+    return loss.detach()
+
+
+def _check(value: torch.Tensor, what: str, batch: Batch) -> None:
+    if not bool(torch.isfinite(value)):
+        rows = batch.rows[:8].tolist()
+        raise NumericsError(
+            f"{what} is {value.item()}; stopped before the step (batch of training samples {rows} ...)",
+            "lower the recipe's learning rate, or look at these samples",
+        )

@@ -1,0 +1,235 @@
+"""A run that was stopped continues exactly, from every step; what is left out of a checkpoint shows."""
+
+import os
+import signal
+
+import pytest
+import torch
+from tiny import recipe, state, task
+
+from cmw_pipeline.errors import IntegrityError, Preempted, SystemFault
+from cmw_pipeline.io import checkpoints
+from cmw_pipeline.io.checkpoints import load_latest, save_checkpoint
+from cmw_pipeline.runtime.signals import StopRequest, stop_requests
+from cmw_pipeline.training.loop import train
+
+KINDS = [
+    ("erm", {}),
+    ("mw-net", {}),
+    ("cmw-net", {"normalisation": "sum", "meta_every": 2}),
+    ("cmw-net", {"meta_set": "lowest-3", "start_epoch": 1}),
+    ("cmw-net", {"meta_set": "random-min"}),
+]
+TOTAL_STEPS = 12
+
+
+class StopAfter(StopRequest):
+    """Asks to stop once the loop has looked ``steps`` times."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def __bool__(self):
+        self.steps -= 1
+        if self.steps <= 0:
+            self.reason = "the test"
+        return self.reason is not None
+
+
+def finished(folder, kind, changes, **kwargs):
+    run = task(kind, **changes)
+    final = state(run, kind, **changes)
+    train(run, final, StopRequest(), folder, **kwargs)
+    return final
+
+
+def interrupted_at(step, folder, kind, changes):
+    run = task(kind, **changes)
+    with pytest.raises(Preempted):
+        train(run, state(run, kind, **changes), StopAfter(step), folder)
+
+
+def assert_equal(a, b):
+    tensors_a, meta_a = a.pack()
+    tensors_b, meta_b = b.pack()
+    assert tensors_a.keys() == tensors_b.keys()
+    different = [name for name in tensors_a if not torch.equal(tensors_a[name], tensors_b[name])]
+    assert different == []
+    for key in meta_a:
+        if key == "records":
+            timeless = [
+                [{k: v for k, v in r.items() if k != "seconds"} for r in m[key]] for m in (meta_a, meta_b)
+            ]
+            assert timeless[0] == timeless[1]
+        else:
+            assert meta_a[key] == meta_b[key]
+
+
+@pytest.mark.parametrize(("kind", "changes"), KINDS)
+def test_resuming_from_every_step_is_bitwise_equal(tmp_path, kind, changes):
+    reference = finished(tmp_path / "whole", kind, changes)
+    for step in range(1, TOTAL_STEPS + 1):
+        folder = tmp_path / f"at{step}"
+        interrupted_at(step, folder, kind, changes)
+        torch.manual_seed(12345)  # whatever the new process drew before
+        assert_equal(finished(folder, kind, changes), reference)
+
+
+def test_two_runs_of_one_seed_are_bitwise_equal_and_two_seeds_differ(tmp_path):
+    same = [finished(tmp_path / name, "cmw-net", {}) for name in ("a", "b")]
+    assert_equal(*same)
+    other = task("cmw-net", seed=1)
+    final = state(other)
+    train(other, final, StopRequest(), tmp_path / "c")
+    assert not torch.equal(final.model[0].weight, same[0].model[0].weight)
+
+
+@pytest.mark.parametrize(
+    "left_out", ["rng.cpu", "optimizer.", "theta_optimizer.", "method.", "ema.", "meta_rows"]
+)
+def test_leaving_anything_out_of_the_checkpoint_would_show(tmp_path, left_out):
+    """Negative controls: the equality above can fail."""
+    kind, changes = "cmw-net", {"meta_set": "lowest-3", "meta_every": 2}
+    reference = finished(tmp_path / "whole", kind, changes)
+    interrupted_at(6, tmp_path / "cut", kind, changes)
+    tensors, meta = load_latest(tmp_path / "cut")
+    run = task(kind, **changes)
+    fresh = state(run, kind, **changes)
+    torch.manual_seed(777)
+    blank = fresh.pack()[0]
+    touched = [name for name in tensors if name.startswith(left_out)]
+    assert touched
+    for name in touched:
+        tensors[name] = blank.get(name, torch.zeros_like(tensors[name]))
+        if name == "meta_rows":
+            tensors[name] = torch.arange(12)
+    save_checkpoint(tmp_path / "forged", 6, tensors, meta)
+    train(run, fresh, StopRequest(), tmp_path / "forged")
+    with pytest.raises(AssertionError):
+        assert_equal(fresh, reference)
+
+
+def test_leaving_out_the_epoch_shows_because_the_schedule_depends_on_it(tmp_path):
+    reference = finished(tmp_path / "whole", "erm", {})
+    interrupted_at(6, tmp_path / "cut", "erm", {})
+    tensors, meta = load_latest(tmp_path / "cut")
+    save_checkpoint(tmp_path / "forged", 6, tensors, meta | {"epoch": 0})
+    run = task("erm")
+    fresh = state(run, "erm")
+    train(run, fresh, StopRequest(), tmp_path / "forged")
+    assert not torch.equal(fresh.model[0].weight, reference.model[0].weight)
+
+
+def test_checkpointing_does_not_change_the_result(tmp_path):
+    often = finished(tmp_path / "often", "cmw-net", {}, checkpoint_seconds=0.0)
+    assert_equal(often, finished(tmp_path / "never", "cmw-net", {}))
+    assert len(list((tmp_path / "often").iterdir())) == 2  # only the newest two are kept
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_a_signal_leaves_one_valid_checkpoint_and_its_own_exit_code(tmp_path, number):
+    run = task()
+    with stop_requests() as stop, pytest.raises(Preempted, match=number.name) as raised:
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)  # asking twice changes nothing
+        train(run, state(run), stop, tmp_path)
+    assert raised.value.exit_code == 143
+    _, meta = load_latest(tmp_path)
+    assert (meta["epoch"], meta["step"]) == (0, 1)
+    assert signal.getsignal(number) not in (None, stop)
+
+
+def corrupt(path, how):
+    data = path.read_bytes()
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    path.write_bytes({"truncated": data[:-7], "flipped": flipped, "empty": b""}[how])
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "state.json"])
+@pytest.mark.parametrize("how", ["truncated", "flipped", "empty"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, file, how, caplog):
+    kind, changes = "cmw-net", {}
+    reference = finished(tmp_path / "whole", kind, changes)
+    run = task(kind)
+    with pytest.raises(Preempted):
+        train(run, state(run, kind), StopAfter(7), tmp_path / "cut", checkpoint_seconds=0.0)
+    newest = sorted((tmp_path / "cut").iterdir())[-1]
+    corrupt(newest / file, how)
+    assert_equal(finished(tmp_path / "cut", kind, changes), reference)
+    assert newest.name in caplog.text
+
+
+def test_no_whole_checkpoint_is_an_error_not_a_fresh_start(tmp_path):
+    interrupted_at(3, tmp_path, "erm", {})
+    for folder in tmp_path.iterdir():
+        corrupt(folder / "state.safetensors", "flipped")
+    run = task("erm")
+    with pytest.raises(IntegrityError, match="no checkpoint is whole"):
+        train(run, state(run, "erm"), StopRequest(), tmp_path)
+
+
+def test_checkpoints_of_another_method_are_refused(tmp_path):
+    interrupted_at(3, tmp_path, "mw-net", {})
+    run = task("cmw-net")
+    with pytest.raises(IntegrityError, match="checkpoints of another run"):
+        train(run, state(run, "cmw-net"), StopRequest(), tmp_path)
+
+
+def test_a_newer_format_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "FORMAT", 99)
+    save_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, {})
+    monkeypatch.undo()
+    with pytest.raises(IntegrityError):
+        load_latest(tmp_path)
+
+
+def test_killed_while_saving_keeps_the_earlier_checkpoint(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, 1, {"a": torch.ones(1)}, {"epoch": 0})
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "file_entry", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, 2, {"a": torch.zeros(1)}, {})
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+    assert torch.equal(load_latest(tmp_path)[0]["a"], torch.ones(1))
+
+
+def test_a_full_disk_is_one_line_and_leaves_earlier_checkpoints(tmp_path):
+    """A file-size limit stands in for the full disk: the same system call fails in the same place."""
+    import resource
+
+    save_checkpoint(tmp_path, 1, {"a": torch.ones(10)}, {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(SystemFault):
+            save_checkpoint(tmp_path, 2, {"a": torch.ones(1_000_000)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_resume_holds_for_every_schedule(tmp_path):
+    for number, schedule in enumerate(
+        [
+            {"name": "steps", "milestones": [1, 2], "factor": 0.1},
+            {"name": "restarts", "start": 1, "period": 1, "floor": 0.01},
+            {"name": "constant", "warmup_epochs": 2},
+        ]
+    ):
+        body = recipe(schedule=schedule)
+        run = task("mw-net", recipe=body)
+        whole = state(run, "mw-net")
+        train(run, whole, StopRequest(), tmp_path / f"w{number}")
+        with pytest.raises(Preempted):
+            train(run, state(run, "mw-net"), StopAfter(6), tmp_path / f"c{number}")
+        resumed = state(run, "mw-net")
+        train(run, resumed, StopRequest(), tmp_path / f"c{number}")
+        assert_equal(resumed, whole)

@@ -1,0 +1,326 @@
+import json
+import math
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.plan import Cell
+from cmw_pipeline.errors import IntegrityError
+from cmw_pipeline.io.manifests import file_entry, publish
+from cmw_pipeline.io.tables import read_table, write_table
+from cmw_pipeline.stages.table import make_table
+from cmw_pipeline.types import ROW_COLUMNS, RUN_COLUMNS
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+PIXEL = b"\x89PNG fake"
+VALUES = {"erm": [84.0, 85.0, 84.5], "mw-net": [84.2, 84.3, 84.4], "cmw-net": [97.5, 98.2, 97.9]}
+SECONDS = {"erm": 10.0, "mw-net": 25.0, "cmw-net": 30.0}
+
+
+def a_plan(tmp_path, **table):
+    """A small grid; keys of the table, or `labels`, `grid`, `seeds`, can be changed."""
+    raw = yaml.safe_load(PARAMS.read_text())
+    raw["seeds"] = table.pop("seeds", [0, 1, 2])
+    raw["biases"] = {"here": table.pop("biases", ["asym-0.4"])}
+    for method, label in table.pop("labels", {}).items():
+        raw["methods"][method]["label"] = label
+    block = {"dataset": "cifar10", "biases": "here", "methods": list(VALUES), "recipe": "cifar-noise"}
+    grid = table.pop("grid", [block])
+    raw["tables"] = {"small": {"title": "A small one", "grid": grid} | table}
+    raw["build"] = ["small"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    return Plan(load(tmp_path / "params.yaml"))
+
+
+def rows_of(last, best=None):
+    records = [
+        {"protocol": "last", "split": "test", "metric": "accuracy", "value": last, "epoch": 39},
+        {"protocol": "last", "split": "test", "metric": "loss", "value": 0.5, "epoch": 39},
+        {"protocol": "best", "split": "test", "metric": "accuracy", "value": best or last, "epoch": 30},
+    ]
+    return pd.DataFrame(records)
+
+
+def fake_run(root, run, rows, seconds=12.0, versions=None, **notes):
+    """A finished run artefact with these rows, cost and notes."""
+    with publish(run, {}, root) as draft:
+        write_table(draft.path / "rows.parquet", rows, RUN_COLUMNS)
+        draft.notes.update({"device": "cpu"} | notes)
+    file = root / run.manifest
+    manifest = json.loads(file.read_text())
+    manifest["cost"] = {"seconds": seconds, "peak_mib": 300.0}
+    manifest["versions"] |= {"torch": "2.11.0"} | (versions or {})
+    file.write_text(json.dumps(manifest))
+
+
+def fake_runs(root, plan, table="small", skip=(), **notes):
+    artefact = plan.table(table)
+    for role, run in artefact.inputs.items():
+        if role in skip or not role.startswith("run:"):
+            continue
+        cell = Cell.parse(run.name)
+        value = VALUES.get(cell.method, VALUES["cmw-net"])[cell.seed]
+        fake_run(root, run, rows_of(value, value + 1), SECONDS.get(cell.method, 12.0), **notes)
+    return artefact
+
+
+def fake_weighting(root, artefact):
+    for role, export in artefact.inputs.items():
+        if role.startswith("weighting:"):
+            with publish(export, {}, root) as draft:
+                (draft.path / "weighting.png").write_bytes(PIXEL)
+
+
+def line(page, label, table=0):
+    """The cells of a row of the n-th table on the page."""
+    found = [text for text in page.splitlines() if text.startswith(f"| {label} ")]
+    return [cell.strip() for cell in found[table].strip("|").split("|")][1:]
+
+
+def role(plan, method, seed, bias="asym-0.4", dataset="cifar10", recipe="cifar-noise"):
+    return f"run:{dataset}/{bias}/{method}/{recipe}/seed{seed}"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    root = tmp_path_factory.mktemp("demo")
+    plan = Plan(load(PARAMS))
+    artefact = fake_runs(root, plan, "demo")
+    fake_weighting(root, artefact)
+    page = make_table(artefact, root, strict=True)
+    return root, artefact, page
+
+
+def test_demo_page(demo):
+    root, _, page = demo
+    text = page.read_text()
+    assert page == root / "results" / "demo.md"
+    for method, label in (("erm", "ERM"), ("mw-net", "MW-Net"), ("cmw-net", "CMW-Net")):
+        mean, std = statistics.mean(VALUES[method]), statistics.stdev(VALUES[method])
+        shown = f"**{mean:.2f}**" if method == "cmw-net" else f"{mean:.2f}"
+        assert line(text, label) == [f"{shown} ± {std:.2f} (n=3)"] * 3
+        assert line(text, label, 1)[0].replace("*", "") == f"{mean + 1:.2f} ± {std:.2f} (n=3)"
+    assert line(text, "CMW-Net", 2)[0] == "30.0 s · 300 MiB · 3.00 × ERM"
+    assert "optimistic" in text
+    assert "All runs: torch 2.11.0." in text
+    for word in ("Unverified", "smoke", "Mixed", "pub", "Δ"):
+        assert word not in text
+    assert "](demo.png)" in text
+    assert "](demo-weighting-0.png)" in text
+
+
+def test_demo_rows_are_tidy_in_plan_order(demo):
+    root, artefact, _ = demo
+    rows = read_table(root / "results" / "demo.parquet", ROW_COLUMNS)
+    runs = [run for role, run in artefact.inputs.items() if role.startswith("run:")]
+    assert len(rows) == 3 * len(runs)
+    assert list(dict.fromkeys(rows["run"])) == [str(run.path) for run in runs]
+    first = rows.iloc[0]
+    assert (first["table"], first["dataset"], first["method"], first["seed"]) == ("demo", "digits", "erm", 0)
+    assert (first["seconds"], first["device"], first["torch"]) == (10.0, "cpu", "2.11.0")
+    assert (bool(first["verified"]), bool(first["smoke"])) == (True, False)
+
+
+def test_receipt_describes_every_file(demo):
+    root, artefact, _ = demo
+    results = root / "results"
+    receipt = json.loads((results / "demo.manifest.json").read_text())
+    assert set(receipt) == {"format", "table", "digest", "inputs", "files"}
+    assert receipt["digest"] == artefact.digest
+    assert set(receipt["inputs"]) == set(artefact.inputs)
+    assert receipt["files"] == {name: file_entry(results / name) for name in receipt["files"]}
+    names = {"demo.md", "demo.parquet", "demo.png", "demo-weighting-0.png"}
+    assert set(receipt["files"]) == names
+    assert {file.name for file in results.glob("demo*")} == names | {"demo.manifest.json"}
+    assert (results / "demo-weighting-0.png").read_bytes() == PIXEL
+
+
+def test_rendering_again_without_torch_gives_the_same_bytes(demo):
+    """In a process of its own: nothing that is in memory here can help, and torch cannot be imported."""
+    root, _, _ = demo
+    before = {file.name: file.read_bytes() for file in (root / "results").glob("demo*")}
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from pathlib import Path\n"
+        "from cmw_pipeline.config import Plan, load\n"
+        "from cmw_pipeline.stages.table import make_table\n"
+        f"make_table(Plan(load({str(PARAMS)!r})).table('demo'), Path({str(root)!r}))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert {file.name: file.read_bytes() for file in (root / "results").glob("demo*")} == before
+
+
+def test_missing_seeds_and_cells(tmp_path):
+    plan = a_plan(tmp_path)
+    skip = [role(plan, "mw-net", 2), *(role(plan, "cmw-net", seed) for seed in range(3))]
+    artefact = fake_runs(tmp_path, plan, skip=skip)
+    text = make_table(artefact, tmp_path).read_text()
+    std = statistics.stdev(VALUES["mw-net"][:2])
+    assert line(text, "MW-Net") == [f"84.25 ± {std:.2f} (n=2/3)"]
+    assert line(text, "CMW-Net") == ["—"]
+    assert line(text, "CMW-Net", 2) == ["—"]
+    assert "not made yet: cifar10/asym-0.4/mw-net/cifar-noise/seed2, " in text
+    receipt = json.loads((tmp_path / "results" / "small.manifest.json").read_text())
+    assert set(receipt["inputs"]) == set(artefact.inputs) - set(skip)
+    with pytest.raises(IntegrityError, match="4 of 9 inputs are missing") as caught:
+        make_table(artefact, tmp_path, strict=True)
+    assert caught.value.exit_code == 3
+    assert all(name.removeprefix("run:") in caught.value.message for name in skip)
+
+
+def test_nothing_made_yet(tmp_path):
+    plan = a_plan(tmp_path)
+    text = make_table(plan.table("small"), tmp_path).read_text()
+    assert line(text, "ERM") == ["—"]
+    assert ", and 1 more." in text
+    assert "![" not in text
+
+
+def test_a_cell_that_is_not_planned_is_empty(tmp_path):
+    block = {"dataset": "cifar10", "biases": "here", "recipe": "cifar-noise"}
+    grid = [block | {"methods": ["erm"]}, block | {"dataset": "digits", "methods": ["erm", "cmw-net"]}]
+    text = make_table(a_plan(tmp_path, grid=grid).table("small"), tmp_path).read_text()
+    assert line(text, "ERM") == ["—", "—"]
+    assert line(text, "CMW-Net") == ["", "—"]
+
+
+def test_one_method_under_two_recipes_or_two_methods_of_one_label_are_two_rows(tmp_path):
+    block = {"dataset": "cifar10", "biases": "here", "methods": ["erm", "cmw-net"]}
+    grid = [block | {"recipe": "cifar-noise"}, block | {"recipe": "digits-cnn", "methods": ["erm"]}]
+    plan = a_plan(tmp_path, grid=grid, labels={"cmw-net": "ERM"})
+    text = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
+    assert line(text, "ERM (erm, cifar-noise)")[0].startswith("84.50")
+    assert line(text, "ERM (erm, digits-cnn)")[0].startswith("84.50")
+    assert line(text, "ERM (cmw-net)")[0].startswith("**97.87**")
+
+
+def test_error_is_100_minus_accuracy_and_the_smallest_wins(tmp_path):
+    plan = a_plan(tmp_path, metric="error")
+    text = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
+    errors = [100 - value for value in VALUES["cmw-net"]]
+    assert line(text, "CMW-Net") == [
+        f"**{statistics.mean(errors):.2f}** ± {statistics.stdev(errors):.2f} (n=3)"
+    ]
+    assert line(text, "ERM") == ["15.50 ± 0.50 (n=3)"]
+    rows = read_table(tmp_path / "results" / "small.parquet", ROW_COLUMNS)
+    assert set(rows["metric"]) == {"accuracy", "loss"}
+    assert rows.iloc[0]["value"] == 84.0
+
+
+def test_published_value_difference_and_flag(tmp_path):
+    plan = a_plan(tmp_path, published="table2")
+    artefact = plan.table("small")
+    ours = {"erm": [77.5, 78.5, 78.0], "mw-net": [90.0, 90.1, 89.9], "cmw-net": [93.0, 93.1, 93.2]}
+    for run in artefact.inputs.values():
+        cell = Cell.parse(run.name)
+        fake_run(tmp_path, run, rows_of(ours[cell.method][cell.seed]))
+    text = make_table(artefact, tmp_path).read_text()
+    # 0.15 away at a standard error of 0.29; 0.17 away at 0.06; 0.40 away at 0.06
+    assert line(text, "ERM") == ["78.00 ± 0.50 (n=3) · pub 77.85±0.98 · Δ +0.15"]
+    assert line(text, "MW-Net") == ["90.00 ± 0.10 (n=3) · pub 90.17±0.11 · Δ -0.17 ‡"]
+    assert line(text, "CMW-Net") == ["**93.10** ± 0.10 (n=3) · pub 92.70±0.32 · Δ +0.40 ‡"]
+    assert line(text, "CMW-Net", 1) == ["**93.10** ± 0.10 (n=3)"]
+    for method, theirs, flagged in (("erm", 77.85, False), ("mw-net", 90.17, True)):
+        error = statistics.stdev(ours[method]) / math.sqrt(3)
+        assert (abs(statistics.mean(ours[method]) - theirs) > 2 * error) == flagged
+
+
+def test_one_seed_is_compared_but_never_flagged(tmp_path):
+    plan = a_plan(tmp_path, published="table2", seeds=[0])
+    text = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
+    assert line(text, "ERM") == ["84.00 (n=1) · pub 77.85±0.98 · Δ +6.15"]
+    assert "Not in table2" not in text
+
+
+def test_a_label_that_matches_nothing_published_is_said(tmp_path):
+    plan = a_plan(tmp_path, published="table2", labels={"cmw-net": "CMW-Net with CE loss"})
+    text = make_table(plan.table("small"), tmp_path).read_text()
+    assert "- Not in table2, by label: CMW-Net with CE loss." in text
+
+
+def test_published_errors_and_notes(tmp_path):
+    grid = [{"dataset": "cifar100", "biases": "here", "methods": ["erm", "cmw-net"], "recipe": "cifar-noise"}]
+    labels = {"cmw-net": "LDAM loss"}
+    plan = a_plan(tmp_path, metric="error", published="table1", grid=grid, labels=labels, biases=["lt-200"])
+    text = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
+    assert line(text, "ERM") == ["15.50 ± 0.50 (n=3) · pub 65.16 · Δ -49.66 ‡"]
+    assert "- Published LDAM loss at cifar100, lt-200: printed under IF 200; LDAM paper" in text
+
+
+def test_unverified_and_smoke_are_said_and_smoke_is_not_compared(tmp_path):
+    plan = a_plan(tmp_path, published="table2")
+    text = make_table(fake_runs(tmp_path, plan, verified=False, smoke=True), tmp_path).read_text()
+    assert "**Unverified data** (cifar10)" in text
+    assert "smoke recipe: too short to compare" in text
+    assert line(text, "ERM") == ["84.50 ± 0.50 (n=3) †"]
+    assert "Δ +" not in text
+    rows = read_table(tmp_path / "results" / "small.parquet", ROW_COLUMNS)
+    assert not rows["verified"].any()
+    assert rows["smoke"].all()
+
+
+def test_mixed_machines_are_said_and_their_costs_not_compared(tmp_path):
+    plan = a_plan(tmp_path)
+    artefact = fake_runs(tmp_path, plan, skip=[role(plan, "cmw-net", 0)])
+    run = artefact.inputs[role(plan, "cmw-net", 0)]
+    fake_run(tmp_path, run, rows_of(97.5), 3.0, {"torch": "2.12.0"}, device="cuda")
+    text = make_table(artefact, tmp_path).read_text()
+    assert "**Mixed torch versions** in one table: 2.11.0, 2.12.0." in text
+    assert "**Mixed devices** in one table: cpu, cuda." in text
+    assert "× ERM" not in line(text, "CMW-Net", 2)[0]
+    assert "2.50 × ERM" in line(text, "MW-Net", 2)[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (pd.concat([rows_of(90.0), rows_of(91.0)[:1]]), "last/test/accuracy is there more than once"),
+        (rows_of(90.0)[:2], "no test accuracy of protocol best"),
+        (rows_of(100.5), "not in 0..100"),
+        (rows_of(math.nan), "not in 0..100"),
+    ],
+)
+def test_rows_that_would_print_a_wrong_number_are_refused(tmp_path, rows, words):
+    plan = a_plan(tmp_path)
+    artefact = plan.table("small")
+    fake_run(tmp_path, artefact.inputs[role(plan, "erm", 0)], rows)
+    with pytest.raises(IntegrityError, match=words):
+        make_table(artefact, tmp_path)
+
+
+def test_a_damaged_run_is_refused_not_missing(tmp_path):
+    plan = a_plan(tmp_path)
+    artefact = fake_runs(tmp_path, plan)
+    damaged = tmp_path / artefact.inputs[role(plan, "erm", 0)].path / "rows.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match="its manifest says"):
+        make_table(artefact, tmp_path)
+
+
+def test_no_receipt_beside_half_written_files(tmp_path, monkeypatch):
+    plan = a_plan(tmp_path)
+    artefact = fake_runs(tmp_path, plan)
+    make_table(artefact, tmp_path)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cmw_pipeline.stages.table.render", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_table(artefact, tmp_path)
+    assert not (tmp_path / "results" / "small.manifest.json").exists()
+
+
+def test_text_cannot_break_the_table(tmp_path):
+    plan = a_plan(tmp_path, title="One\n# two", labels={"erm": "A | B\nC"})
+    text = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
+    assert text.startswith("# One # two\n")
+    assert "| A \\| B C " in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(line) for line in tables[:5]}) == 1

@@ -1,0 +1,25 @@
+"""The plan, and where each rule's inputs lie in it. Wiring only: the logic is in cmw_pipeline.config."""
+
+from cmw_pipeline.config import Plan, load, stale_receipt
+
+plan = Plan(load())
+
+
+wildcard_constraints:
+    digest="[0-9a-f]{10}",
+    table="|".join(plan.params.tables),
+
+
+def made_from(stage):
+    """The manifests that an artefact of this stage is made from."""
+
+    def inputs(wildcards):
+        artefact = plan.resolve(stage, f"{stage}/{wildcards.name}-{wildcards.digest}")
+        return [source.manifest for source in artefact.inputs.values()]
+
+    return ancient(inputs)
+
+
+def planned(*stages):
+    """The manifests of all artefacts of these stages that the built tables need."""
+    return [a.manifest for a in plan.artefacts().values() if a.stage in stages]
