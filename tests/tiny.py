@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from cmw_pipeline.config.meta_names import parse_meta
-from cmw_pipeline.config.schema import CmwNet, Erm, MwNet, Recipe
+from cmw_pipeline.config.schema import CmwNet, Erm, MwNet, Recipe, WeightNet
 from cmw_pipeline.data.loader import ImageStore
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Problem
 from cmw_pipeline.training.ema import make_ema
 from cmw_pipeline.training.loop import Meta, Task
-from cmw_pipeline.training.optim import make_sgd
+from cmw_pipeline.training.optim import Adam, Sgd
 from cmw_pipeline.training.state import TrainState
 
 CPU = torch.device("cpu")
@@ -85,8 +85,8 @@ def state(task, kind="cmw-net", dropout=0.3, **changes):
     return TrainState(
         model=model,
         method=method,
-        optimizer=make_sgd(model, task.recipe.optimizer),
-        theta_optimizer=torch.optim.Adam(theta, 1e-2) if theta else None,
+        optimizer=Sgd(model.parameters(), task.recipe.optimizer),
+        theta_optimizer=Adam(theta, WeightNet(lr=1e-2)) if theta else None,
         ema=make_ema(model, task.recipe.ema),
         device=CPU,
         meta_rows=torch.empty(0, dtype=torch.int64),

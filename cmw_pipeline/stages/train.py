@@ -28,7 +28,7 @@ from cmw_pipeline.stages.base import Job
 from cmw_pipeline.training.ema import make_ema
 from cmw_pipeline.training.evaluate import predict
 from cmw_pipeline.training.loop import Meta, Task, train
-from cmw_pipeline.training.optim import make_sgd
+from cmw_pipeline.training.optim import Adam, Sgd
 from cmw_pipeline.training.state import TrainState
 from cmw_pipeline.types import LABEL_COLUMNS, META_COLUMNS, RUN_COLUMNS, SAMPLE_COLUMNS, TEST, TRAIN
 
@@ -125,13 +125,12 @@ def _state(
     method = methods.build(options, task.problem, stream_seed(seed, "method"), weighting).to(device)
     theta_optimizer = None
     if isinstance(options, MetaLearned):
-        net = options.weight_net
-        theta_optimizer = torch.optim.Adam(method.parameters(), net.lr, weight_decay=net.weight_decay)
+        theta_optimizer = Adam(method.parameters(), options.weight_net).to(device)
     torch.manual_seed(stream_seed(seed, "layers"))  # what dropout draws from
     return TrainState(
         model=model,
         method=method,
-        optimizer=make_sgd(model, recipe.optimizer),
+        optimizer=Sgd(model.parameters(), recipe.optimizer).to(device),
         theta_optimizer=theta_optimizer,
         ema=make_ema(model, recipe.ema),
         device=device,

@@ -19,7 +19,7 @@ from cmw_pipeline.runtime.logs import progress
 from cmw_pipeline.runtime.seeds import stream
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.evaluate import accuracy, predict
-from cmw_pipeline.training.optim import learning_rate, set_rate
+from cmw_pipeline.training.optim import learning_rate
 from cmw_pipeline.training.state import TrainState
 from cmw_pipeline.training.step import training_step
 
@@ -110,7 +110,7 @@ def _resume(state: TrainState, side: Path) -> None:
 
 def _begin_epoch(task: Task, state: TrainState) -> None:
     """Set the rate, tell the method, and pick this epoch's meta-set unless resumed inside the epoch."""
-    set_rate(state.optimizer, learning_rate(task.recipe, state.epoch))
+    state.optimizer.rate = learning_rate(task.recipe, state.epoch)
     state.method.begin_epoch(state.epoch)
     if task.meta and state.method.active and state.step == 0:
         state.meta_rows = _meta_rows(task, state, task.meta)

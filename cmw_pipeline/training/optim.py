@@ -1,28 +1,84 @@
-"""The classifier's optimiser and its rate, a pure function of the epoch."""
+"""Optimisers with an open state, and the learning rate as a pure function of the epoch.
+
+The updates are PyTorch's functional ones: its optimiser classes load the compiler at their first use, which
+costs a small run more than a second, and hide in nested dicts what a checkpoint wants flat.
+"""
 
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
-from cmw_pipeline.config.schema import Constant, Cosine, Recipe, Sgd, Steps
-
-
-def make_sgd(model: nn.Module, options: Sgd) -> torch.optim.SGD:
-    """SGD over all of the classifier's parameters."""
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=options.lr,
-        momentum=options.momentum,
-        nesterov=options.nesterov,
-        weight_decay=options.weight_decay,
-    )
+from cmw_pipeline.config.schema import Constant, Cosine, Recipe, Steps
+from cmw_pipeline.config.schema import Sgd as SgdOptions
+from cmw_pipeline.config.schema import WeightNet as AdamOptions
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Use this learning rate from now on."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+class Sgd(nn.Module):
+    """SGD with momentum over a classifier; ``rate`` is set every epoch. Its buffers are the momenta."""
+
+    def __init__(self, parameters: Iterable[torch.Tensor], options: SgdOptions) -> None:
+        super().__init__()
+        self.moved = [parameter for parameter in parameters if parameter.requires_grad]
+        self.options = options
+        self.rate = options.lr
+        for number, parameter in enumerate(self.moved):
+            self.register_buffer(f"momentum{number}", torch.zeros_like(parameter))
+
+    @torch.no_grad()
+    def update(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Move the parameters in place, one gradient for each."""
+        sgd(
+            self.moved,
+            list(gradients),
+            list(self.buffers()),
+            foreach=True,
+            weight_decay=self.options.weight_decay,
+            momentum=self.options.momentum,
+            lr=self.rate,
+            dampening=0.0,
+            nesterov=self.options.nesterov,
+            maximize=False,
+        )
+
+
+class Adam(nn.Module):
+    """Adam over the parameters of a weighting (Θ), with L2 weight decay, as the published code uses it."""
+
+    def __init__(self, parameters: Iterable[torch.Tensor], options: AdamOptions) -> None:
+        super().__init__()
+        self.moved = list(parameters)
+        self.options = options
+        for name in ("mean", "square"):
+            for number, parameter in enumerate(self.moved):
+                self.register_buffer(f"{name}{number}", torch.zeros_like(parameter))
+        self.register_buffer("steps", torch.zeros(len(self.moved)))
+
+    @torch.no_grad()
+    def update(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Move the parameters in place, one gradient for each."""
+        *moments, steps = self.buffers()
+        count = len(self.moved)
+        adam(
+            self.moved,
+            list(gradients),
+            moments[:count],
+            moments[count:],
+            [],
+            list(steps),
+            foreach=True,
+            capturable=steps.is_cuda,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self.options.lr,
+            weight_decay=self.options.weight_decay,
+            eps=1e-8,
+            maximize=False,
+        )
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:

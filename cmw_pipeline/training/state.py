@@ -9,6 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from cmw_pipeline.methods.base import Method
 from cmw_pipeline.runtime.rng import RngState
+from cmw_pipeline.training.optim import Adam, Sgd
 
 Tensors = dict[str, torch.Tensor]
 
@@ -19,8 +20,8 @@ class TrainState:
 
     model: nn.Module
     method: Method
-    optimizer: torch.optim.Optimizer
-    theta_optimizer: torch.optim.Optimizer | None
+    optimizer: Sgd
+    theta_optimizer: Adam | None
     ema: AveragedModel | None
     device: torch.device
     meta_rows: torch.Tensor
@@ -40,8 +41,6 @@ class TrainState:
             tensors["rng.cuda"] = rng.cuda
         for name, module in self._modules().items():
             tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
-        for name, optimizer in self._optimizers().items():
-            tensors |= _optimizer_tensors(name, optimizer)
         return tensors, {"epoch": self.epoch, "step": self.step, "records": self.records}
 
     def restore(self, tensors: Tensors, meta: dict[str, Any]) -> None:
@@ -52,40 +51,22 @@ class TrainState:
         """
         for name, module in self._modules().items():
             module.load_state_dict(_under(tensors, name))
-        for name, optimizer in self._optimizers().items():
-            _load_optimizer(optimizer, _under(tensors, name))
         RngState(tensors["rng.cpu"], tensors.get("rng.cuda")).restore(self.device)
         self.meta_rows = tensors["meta_rows"].to(self.device)
         self.loss_sum = tensors["loss_sum"].to(self.device)
         self.epoch, self.step, self.records = meta["epoch"], meta["step"], meta["records"]
 
     def _modules(self) -> dict[str, nn.Module]:
-        modules = {"model": self.model, "method": self.method, "ema": self.ema}
+        modules = {
+            "model": self.model,
+            "method": self.method,
+            "optimizer": self.optimizer,
+            "theta_optimizer": self.theta_optimizer,
+            "ema": self.ema,
+        }
         return {name: module for name, module in modules.items() if module is not None}
-
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        optimizers = {"optimizer": self.optimizer, "theta_optimizer": self.theta_optimizer}
-        return {name: optimizer for name, optimizer in optimizers.items() if optimizer is not None}
 
 
 def _under(tensors: Tensors, prefix: str) -> Tensors:
     start = prefix + "."
     return {key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)}
-
-
-def _optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> Tensors:
-    """Momentum and the like; the rates are functions of the epoch."""
-    return {
-        f"{name}.{number}.{key}": value
-        for number, entries in optimizer.state_dict()["state"].items()
-        for key, value in entries.items()
-        if value is not None
-    }
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    state: dict[int, Tensors] = {}
-    for key, tensor in tensors.items():
-        number, _, entry = key.partition(".")
-        state.setdefault(int(number), {})[entry] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

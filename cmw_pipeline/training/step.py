@@ -8,13 +8,14 @@ from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.meta.lookahead import lookahead_gradient
 from cmw_pipeline.methods.base import Batch, Method
 from cmw_pipeline.runtime.rng import RngState
+from cmw_pipeline.training.optim import Adam, Sgd
 
 
 def training_step(
     model: nn.Module,
     method: Method,
-    optimizer: torch.optim.Optimizer,
-    theta_optimizer: torch.optim.Optimizer | None,
+    optimizer: Sgd,
+    theta_optimizer: Adam | None,
     batch: Batch,
     meta_batch: Batch | None,
 ) -> torch.Tensor:
@@ -33,7 +34,6 @@ def training_step(
     draws = RngState.capture(batch.images.device)
     logits = model(batch.images)
     if meta_batch is not None and theta_optimizer is not None:
-        theta = list(method.parameters())
         gradient = lookahead_gradient(
             model,
             batch.images,
@@ -41,20 +41,15 @@ def training_step(
             lambda z: method.objective(z, batch),
             meta_batch.images,
             lambda z: F.cross_entropy(z, meta_batch.labels),
-            optimizer.param_groups[0]["lr"],
-            theta,
+            optimizer.rate,
+            theta_optimizer.moved,
             draws,
         )
         _check(torch.stack([g.sum() for g in gradient]).sum(), "the meta-gradient", batch)
-        for parameter, g in zip(theta, gradient, strict=True):
-            parameter.grad = g
-        theta_optimizer.step()
+        theta_optimizer.update(gradient)
     loss = method.objective(logits, batch)
     _check(loss, "the training loss", batch)
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    for weight, g in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
-        weight.grad = g
-    optimizer.step()
+    optimizer.update(torch.autograd.grad(loss, optimizer.moved, materialize_grads=True))
     return loss.detach()
 
 

@@ -1,0 +1,109 @@
+"""Optimisers equal PyTorch's own; the rate follows its schedule."""
+
+import copy
+
+import pytest
+import torch
+from tiny import network, recipe
+
+from cmw_pipeline.config.schema import Sgd as SgdOptions
+from cmw_pipeline.config.schema import WeightNet
+from cmw_pipeline.training.optim import Adam, Sgd, learning_rate
+
+
+def trained(model, step, steps=5):
+    torch.manual_seed(3)
+    for _ in range(steps):
+        images, labels = torch.randn(6, 1, 8, 8), torch.randint(0, 4, (6,))
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        step(torch.autograd.grad(loss, list(model.parameters())))
+    return model
+
+
+def with_torch(optimizer):
+    def step(gradients):
+        for group in optimizer.param_groups:
+            for parameter, gradient in zip(group["params"], gradients, strict=True):
+                parameter.grad = gradient
+        optimizer.step()
+
+    return step
+
+
+def assert_same(a, b):
+    for x, y in zip(a.parameters(), b.parameters(), strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_torchs(momentum, nesterov):
+    if nesterov and not momentum:
+        pytest.skip("Nesterov needs momentum")
+    body = {"lr": 0.1, "momentum": momentum, "nesterov": nesterov, "weight_decay": 1e-2}
+    ours, theirs = network(), network()
+    trained(ours, Sgd(ours.parameters(), SgdOptions(**body)).update)
+    trained(theirs, with_torch(torch.optim.SGD(theirs.parameters(), **body)))
+    assert_same(ours, theirs)
+
+
+def test_adam_is_torchs():
+    ours, theirs = network(), network()
+    trained(ours, Adam(ours.parameters(), WeightNet(lr=1e-3, weight_decay=1e-2)).update)
+    trained(theirs, with_torch(torch.optim.Adam(theirs.parameters(), lr=1e-3, weight_decay=1e-2)))
+    assert_same(ours, theirs)
+
+
+def test_state_dict_carries_on_exactly():
+    model = network()
+    first = Adam(model.parameters(), WeightNet(lr=1e-3))
+    trained(model, first.update)
+    other = copy.deepcopy(model)
+    second = Adam(other.parameters(), WeightNet(lr=1e-3))
+    second.load_state_dict(first.state_dict())
+    assert_same(trained(model, first.update), trained(other, second.update))
+
+
+def rates(schedule, epochs, lr=0.1):
+    body = recipe(schedule=schedule, epochs=epochs, optimizer={"lr": lr})
+    return [learning_rate(body, epoch) for epoch in range(epochs)]
+
+
+def test_steps_multiply_at_each_milestone():
+    found = rates({"name": "steps", "milestones": [160, 180], "factor": 0.01}, 200)
+    assert found[0] == found[159] == 0.1
+    assert found[160] == found[179] == pytest.approx(1e-3)
+    assert found[180] == found[199] == pytest.approx(1e-5)
+
+
+def test_cosine_is_torchs():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40, eta_min=0.001)
+    expected = []
+    for _ in range(40):
+        expected.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates({"name": "cosine", "floor": 0.001}, 40) == pytest.approx(expected)
+
+
+def test_warm_restarts_of_the_feature_dependent_tables():
+    """45 epochs at 0.1, then cycles of 5, 10, 20 and 40 epochs, as torch's scheduler makes them."""
+    found = rates({"name": "restarts", "start": 45, "period": 5, "mult": 2, "floor": 1e-4}, 120)
+    assert found[:46] == [0.1] * 46
+    assert [epoch for epoch in range(46, 120) if found[epoch] == 0.1] == [50, 60, 80]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 5, 2, 1e-4)
+    expected = []
+    for _ in range(75):
+        expected.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert found[45:] == pytest.approx(expected)
+    assert found[119] == pytest.approx(2.5e-4, rel=0.03)
+
+
+def test_warm_up_is_linear_and_reaches_the_rate():
+    found = rates({"name": "constant", "warmup_epochs": 5}, 8)
+    assert found == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1, 0.1])
