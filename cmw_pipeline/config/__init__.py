@@ -5,6 +5,5 @@ Never imports torch: planning 1,000 cells has to stay under a second of our own 
 
 from cmw_pipeline.config.load import load
 from cmw_pipeline.config.plan import Artefact, Plan
-from cmw_pipeline.config.receipts import stale_receipt
 
-__all__ = ["Artefact", "Plan", "load", "stale_receipt"]
+__all__ = ["Artefact", "Plan", "load"]

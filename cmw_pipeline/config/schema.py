@@ -205,7 +205,7 @@ class Params(Model):
 
     build: list[Name] = Field(description="the tables that `snakemake` and `dvc repro` make")
     seeds: list[Seed] = Field(min_length=1, description="training seeds; one run each")
-    bias_seed: Seed = Field(1, description="seed of every bias and meta-set draw; not of training")
+    bias_seed: Seed = Field(description="seed of every bias and meta-set draw; not of training")
     datasets: dict[Name, Dataset]
     biases: dict[Name, Annotated[list[BiasName], Field(min_length=1)]] = Field(
         description="named lists of biases: none, lt-100, sym-0.4, asym-0.4, lt-10+sym-0.2, ..."

@@ -17,6 +17,7 @@ from cmw_pipeline.config.plan import RESULTS, Artefact, Cell
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.atomic import atomic_file, system_faults, write_text
 from cmw_pipeline.io.manifests import FORMAT, Stored, exclusive, file_entry, is_stored, open_stored
+from cmw_pipeline.io.receipts import receipt_path
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout, placed
 from cmw_pipeline.tables.figures import accuracy_figure
@@ -52,7 +53,7 @@ def make_table(artefact: Artefact, root: Path, *, strict: bool = False) -> Path:
         plan = layout(artefact.params)
         rows = collect(artefact, inputs)
         base = root / RESULTS / artefact.name
-        receipt = base.with_name(f"{artefact.name}.manifest.json")
+        receipt = root / receipt_path(artefact.name)
         with system_faults(receipt):
             receipt.unlink(missing_ok=True)  # no receipt stands beside files that it does not describe
         page, data = _beside(base, ".md"), _beside(base, ".parquet")

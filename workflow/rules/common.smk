@@ -1,6 +1,7 @@
-"""The plan, and where each rule's inputs lie in it. Wiring only: the logic is in cmw_pipeline.config."""
+"""The plan, and where each rule's inputs lie in it. Wiring only: the logic is in the package."""
 
-from cmw_pipeline.config import Plan, load, stale_receipt
+from cmw_pipeline.config import Plan, load
+from cmw_pipeline.io.receipts import unless_current
 
 plan = Plan(load())
 

@@ -3,16 +3,16 @@
 Input:  the rows of all its cells, the weighting functions it draws
 Output: results/<table>.md, .parquet, figures, and <table>.manifest.json, written last
 
-A table's path does not change with its content. Its receipt names the plan it was rendered from; where
-that is not today's plan, the rule also asks for a flag that is never there, and so runs again.
+A table's path does not change with its content: where its receipt names another plan than today's, the
+rule has one more input, newer than everything.
 """
 
 
 rule table:
     """Render {wildcards.table}."""
     input:
-        lambda w: ancient([a.manifest for a in plan.table(w.table).inputs.values()]),
-        stale=lambda w: stale_receipt(plan.table(w.table)),
+        ancient(lambda w: [a.manifest for a in plan.table(w.table).inputs.values()]),
+        plan=lambda w: unless_current(plan.table(w.table)),
     output:
         report("results/{table}.md", caption="../report/table.rst", category="Tables"),
         report(
@@ -29,16 +29,3 @@ rule table:
         runtime=10,
     shell:
         "cmw table {wildcards.table:q} --strict > {log:q} 2>&1"
-
-
-rule stale:
-    """Say that {wildcards.table} was rendered from another plan."""
-    output:
-        temp(touch("results/.stale/{table}-{digest}")),
-    log:
-        "results/logs/stale/{table}-{digest}.log",
-    localrule: True
-    conda:
-        "../envs/cmw.yaml"
-    shell:
-        "echo {wildcards.table:q} > {log:q}"
