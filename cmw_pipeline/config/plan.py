@@ -153,7 +153,7 @@ class Plan:
         request = table.model_dump() | {
             "methods": methods,
             "biases": {block.biases: self.params.biases[block.biases] for block in table.grid},
-            "seeds": self.params.seeds,
+            "seeds": table.seeds or self.params.seeds,
         }
         return Artefact("table", name, request, runs | figures)
 
@@ -161,12 +161,13 @@ class Plan:
 
     def cells(self, table: str) -> list[Cell]:
         """The cells of a table, in the order of its rows and columns."""
+        asked: Table = self._get("tables", table)
         return [
             Cell(block.dataset, bias, method, block.recipe, seed)
-            for block in self._get("tables", table).grid
+            for block in asked.grid
             for bias in self.params.biases[block.biases]
             for method in block.methods
-            for seed in self.params.seeds
+            for seed in asked.seeds or self.params.seeds
         ]
 
     def run(self, cell: Cell) -> Artefact:

@@ -194,6 +194,7 @@ class Table(Model):
     title: str
     metric: Literal["accuracy", "error"] = "accuracy"
     published: Name | None = Field(None, description="the published table whose values stand beside ours")
+    seeds: list[Seed] | None = Field(None, min_length=1, description="in place of the file's seeds")
     weighting_figures: list[RunName] = Field(
         default=[], description="runs whose learned weighting function is drawn below the table"
     )
