@@ -10,7 +10,12 @@ rule export:
     input:
         made_from("export"),
     output:
-        "results/export/{name}-{digest}/manifest.json",
+        manifest="results/export/{name}-{digest}/manifest.json",
+        figure=report(
+            "results/export/{name}-{digest}/weighting.png",
+            caption="../report/weighting.rst",
+            category="Weighting functions",
+        ),
     log:
         "results/logs/export/{name}-{digest}.log",
     conda:
@@ -19,4 +24,4 @@ rule export:
         mem_mb=4000,
         runtime=30,
     shell:
-        "cmw export {output:q} > {log:q} 2>&1"
+        "cmw export {output.manifest:q} > {log:q} 2>&1"
