@@ -192,9 +192,7 @@ def test_killed_in_mid_run_the_same_command_finishes_and_nothing_half_made_count
         ["snakemake"], cwd=project.root, env=environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not any("/train/" in name for name in project.made()) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    assert wait_until(lambda: any("/train/" in name for name in project.made()), 120)
     os.killpg(snakemake.pid, signal.SIGKILL)
     snakemake.wait()
     assert set(project.made()) < project.planned()
@@ -204,6 +202,45 @@ def test_killed_in_mid_run_the_same_command_finishes_and_nothing_half_made_count
     assert set(project.made()) == project.planned(), said
     rows = "results/tiny.parquet"
     assert results_without_cost(project.root / rows) == results_without_cost(built.root / rows)
+
+
+def processes_in(folder):
+    """Ids of the `cmw` processes that work in a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").resolve() == folder.resolve() and b"bin/cmw" in (
+                entry / "cmdline"
+            ).read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_until(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return condition()
+
+
+def test_jobs_of_a_killed_snakemake_leave_a_checkpoint_and_do_not_linger(tmp_path):
+    project = new_project(tmp_path / "orphans")
+    path = project.root / "params.yaml"
+    path.write_text(path.read_text().replace("epochs: 1,", "epochs: 5000,"))
+    snakemake = subprocess.Popen(
+        ["snakemake"], cwd=project.root, env=environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    logs = project.root / "results/logs/train"
+    assert wait_until(lambda: any("epoch 2/" in log.read_text() for log in logs.rglob("*.log")), 120)
+    snakemake.kill()
+    snakemake.wait()
+    assert wait_until(lambda: not processes_in(project.root), 20)
+    assert list((project.root / "results/checkpoints").glob("train-*/step-*"))
+    assert not list((project.root / "results/train").rglob("manifest.json"))
+    assert any("has died" in log.read_text() for log in logs.rglob("*.log"))
 
 
 def results_without_cost(path):
@@ -248,3 +285,4 @@ def test_lint_format_report_and_every_documented_target(project, tmp_path):
     assert "tiny.md" in report
     assert "tiny.png" in report
     assert "Test results of tiny" in report
+    assert "The weighting function that digits/asym-0.4/cmw-net/quick/seed0 learned" in report
