@@ -5,6 +5,7 @@ learned with, the losses it saw, where it comes from).
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class WeightingFunction(nn.Module):
         """(B,) losses and (B,) int64 given labels -> (B,) weights in (0, 1), without gradient.
 
         Raises:
-            NumericsError: a loss is not a number.
+            NumericsError: a loss is not a number, or infinite where there is no largest loss to clamp it to.
             ConfigError: the function has no class groups yet, or a label lies outside them.
         """
         if len(self.groups) == 0:
@@ -64,11 +65,12 @@ class WeightingFunction(nn.Module):
                 "this weighting function has no class groups",
                 "call .for_classes(counts) with the class counts of your training set first",
             )
-        if bool(torch.isnan(loss).any()):
-            raise NumericsError("a sample loss is NaN; it has no weight")
-        if int(label.max()) >= len(self.groups) or int(label.min()) < 0:
+        if not bool(torch.isfinite(torch.minimum(loss, self.net.loss_max)).all()):
+            raise NumericsError("a sample loss is NaN or infinite; it has no weight")
+        foreign = label[(label < 0) | (label >= len(self.groups))]
+        if len(foreign):
             raise ConfigError(
-                f"label {int(label.max())} given to a weighting function of {len(self.groups)} classes",
+                f"label {int(foreign[0])} given to a weighting function of {len(self.groups)} classes",
                 "call .for_classes(counts) with the class counts of your training set first",
             )
         return self.weigh(loss, self.groups[label])
@@ -146,15 +148,17 @@ def load_weighting(path: str | Path) -> WeightingFunction:
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise IntegrityError(f"{path / CARD}: not a card of format {FORMAT}")
     net = _net(tensors, path)
-    groups = np.asarray(card["class_groups"])
-    if len(card["groups"]) != net.num_groups or not set(groups) <= set(range(net.num_groups)):
-        raise IntegrityError(f"{path / CARD}: {card['groups']} do not fit {net.num_groups} heads")
+    named, groups = card.get("groups"), card.get("class_groups")
+    if not isinstance(named, list) or len(named) != net.num_groups:
+        raise IntegrityError(f"{path / CARD}: groups {named} do not fit {net.num_groups} heads")
+    if not isinstance(groups, list) or not all(g in range(net.num_groups) for g in groups):
+        raise IntegrityError(f"{path / CARD}: class_groups {groups} do not fit {net.num_groups} heads")
     return WeightingFunction(net, groups, card)
 
 
 def _net(tensors: dict[str, torch.Tensor], path: Path) -> WeightNet:
     shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    hidden, heads = shapes.get("trunk.bias", (0,))[0], shapes.get("heads.bias", (0,))[0]
+    hidden, heads = (math.prod(shapes.get(name, (0,))) for name in ("trunk.bias", "heads.bias"))
     wanted = {
         "trunk.weight": (hidden, 1),
         "trunk.bias": (hidden,),
@@ -164,6 +168,8 @@ def _net(tensors: dict[str, torch.Tensor], path: Path) -> WeightNet:
     }
     if shapes != wanted or not hidden or not heads:
         raise IntegrityError(f"{path}: tensors {shapes} are not those of a weight net")
+    if any(bool(t.isnan().any()) for t in tensors.values()):
+        raise IntegrityError(f"{path}: a tensor of the weight net has NaN in it")
     net = WeightNet(hidden, heads)
     net.load_state_dict(tensors)
     return net
@@ -175,6 +181,8 @@ def _load_published(path: Path) -> WeightingFunction:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise IntegrityError(f"{path}: not a plain state dict: {reason}") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise IntegrityError(f"{path}: not a plain state dict: it holds other things than tensors")
     heads = [f"classfier.layers.{k}.0" for k in _PUBLISHED_HEADS.values()]
     try:
         tensors = {
@@ -184,7 +192,7 @@ def _load_published(path: Path) -> WeightingFunction:
             "heads.bias": torch.cat([state[f"{head}.bias"] for head in heads]),
             "loss_max": torch.tensor(torch.inf),
         }
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, RuntimeError) as error:
         raise IntegrityError(f"{path}: not the published weight net: {error}") from None
     card = {"format": FORMAT, "groups": list(_PUBLISHED_HEADS), "source": {"file": path.name}}
     return WeightingFunction(_net(tensors, path), None, card)

@@ -1,4 +1,4 @@
-"""Classification accuracy in percent, and the error that is its complement."""
+"""Classification accuracy in percent."""
 
 from typing import Any
 
@@ -6,20 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cmw_pipeline.errors import NumericsError
-
-
-def accuracy(predicted: npt.NDArray[np.integer[Any]], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """Percent of samples whose predicted class (N,) is the label (N,).
-
-    Raises:
-        ValueError: the arrays differ in length or are empty.
-
-    >>> accuracy(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]))
-    75.0
-    """
-    if predicted.shape != labels.shape or labels.ndim != 1 or labels.size == 0:
-        raise ValueError(f"predictions {predicted.shape} for labels {labels.shape}; expected (N,), N > 0")
-    return 100.0 * float(np.mean(predicted == labels))
 
 
 def top_k_accuracy(

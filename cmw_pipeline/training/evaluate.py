@@ -18,8 +18,3 @@ def predict(model: nn.Module, store: ImageStore, count: int) -> torch.Tensor:
     logits = torch.cat([model(store.plain(rows)) for rows in parts])
     model.train(was_training)
     return logits
-
-
-def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Percentage of rows whose largest logit is the label's."""
-    return 100.0 * float((logits.argmax(1) == labels).double().mean())
