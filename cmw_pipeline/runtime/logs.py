@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterable
 
 from rich.progress import track
@@ -10,6 +11,8 @@ from rich.progress import track
 def start_logging() -> None:
     """Send the package's log to standard error, one line a message."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+    # PyTorch's own forward-mode rules still use what it has deprecated.
+    warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.* is deprecated", category=FutureWarning)
 
 
 def progress(steps: Iterable[int], total: int, title: str) -> Iterable[int]:
