@@ -11,10 +11,10 @@ from torch.func import functional_call
 from cmw_pipeline.config.schema import CmwNet as CmwOptions
 from cmw_pipeline.config.schema import MwNet as MwOptions
 from cmw_pipeline.meta.lookahead import lookahead_gradient
+from cmw_pipeline.meta.tangent import Forward
 from cmw_pipeline.methods.base import Batch, Problem, weighted_mean
 from cmw_pipeline.methods.registry import build
 from cmw_pipeline.models.resnet32 import BasicBlock
-from cmw_pipeline.runtime.rng import RngState
 
 CLASSES, LR = 4, 0.3
 
@@ -76,19 +76,16 @@ def meta_loss_ahead(model, theta_objective, data, meta, create_graph):
     return F.cross_entropy(functional_call(model, (ahead, buffers), (meta.images,)), meta.labels)
 
 
+@pytest.fixture(params=["replayed", "repeated"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways to the tangent: along the record (which must not fall back), and by a second pass."""
+    monkeypatch.setattr(Forward, "tangent", getattr(Forward, request.param))
+
+
 def ours(model, objective, data, meta, theta):
-    draws = RngState.capture(torch.device("cpu"))
-    logits = model(data.images)
+    forward = Forward(model, data.images)
     return lookahead_gradient(
-        model,
-        data.images,
-        logits,
-        objective,
-        meta.images,
-        lambda z: F.cross_entropy(z, meta.labels),
-        LR,
-        theta,
-        draws,
+        forward, objective, meta.images, lambda z: F.cross_entropy(z, meta.labels), LR, theta
     )
 
 

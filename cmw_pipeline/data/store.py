@@ -41,15 +41,25 @@ def read_raw(path: Path) -> tuple[Images, pd.DataFrame]:
     Raises:
         IntegrityError: a file is missing or damaged, or the two do not belong together.
     """
-    file = path / IMAGES
-    try:
-        images = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise IntegrityError(f"{file}: not an array on disk: {error}") from None
-    _check_images(file, images)
+    images = read_images(path)
     frame = read_table(path / LABELS, RAW_COLUMNS)
     _check_labels(path / LABELS, frame, len(images))
     return images, frame
+
+
+def read_images(path: Path) -> Images:
+    """Open the images alone: the raw labels are the clean ones, which training must not see.
+
+    Raises:
+        IntegrityError: the file is missing or damaged.
+    """
+    file = path / IMAGES
+    try:
+        images: Images = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise IntegrityError(f"{file}: not an array on disk: {error}") from None
+    _check_images(file, images)
+    return images
 
 
 def _check_images(file: Path, images: Images) -> None:

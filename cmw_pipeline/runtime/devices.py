@@ -5,6 +5,7 @@ device of its own. Slurm assigns devices itself and is left alone.
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import subprocess
@@ -22,7 +23,9 @@ def visible_gpus() -> list[str]:
     """Identifiers of the GPUs this process may use, as ``CUDA_VISIBLE_DEVICES`` spells them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
+        names = [name.strip() for name in visible.split(",")]
+        # CUDA, too, stops at the first entry that is no device.
+        return list(itertools.takewhile(lambda name: name not in ("", "-1", "NoDevFiles"), names))
     try:
         command = ["nvidia-smi", "-L"]
         listed = subprocess.run(command, capture_output=True, text=True, timeout=30)  # noqa: S603

@@ -14,7 +14,7 @@ from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.schema import MetaLearned, Recipe
 from cmw_pipeline.config.schema import Method as MethodOptions
 from cmw_pipeline.data.loader import ImageStore
-from cmw_pipeline.data.store import read_raw
+from cmw_pipeline.data.store import read_images
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import remove_checkpoints, save_tensors
 from cmw_pipeline.io.tables import read_table, write_table
@@ -89,7 +89,7 @@ def _task(
     device: torch.device,
 ) -> Task:
     samples, held_out, test = splits
-    images, _ = read_raw(job.inputs["raw"].path)
+    images = read_images(job.inputs["raw"].path)
 
     def store(index: npt.NDArray[np.int64]) -> ImageStore:
         return ImageStore.put(images[index], facts.mean, facts.std, recipe.augment, device)

@@ -6,8 +6,8 @@ from torch import nn
 
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.meta.lookahead import lookahead_gradient
+from cmw_pipeline.meta.tangent import Forward
 from cmw_pipeline.methods.base import Batch, Method
-from cmw_pipeline.runtime.rng import RngState
 from cmw_pipeline.training.optim import Adam, Sgd
 
 
@@ -31,22 +31,21 @@ def training_step(
         NumericsError: a loss or a meta-gradient is not finite; nothing was updated with it.
     """
     model.train()
-    draws = RngState.capture(batch.images.device)
-    logits = model(batch.images)
     if meta_batch is not None and theta_optimizer is not None:
+        forward = Forward(model, batch.images)
+        logits = forward.logits
         gradient = lookahead_gradient(
-            model,
-            batch.images,
-            logits,
+            forward,
             lambda z: method.objective(z, batch),
             meta_batch.images,
             lambda z: F.cross_entropy(z, meta_batch.labels),
             optimizer.rate,
             theta_optimizer.moved,
-            draws,
         )
         _check(torch.stack([g.sum() for g in gradient]).sum(), "the meta-gradient", batch)
         theta_optimizer.update(gradient)
+    else:
+        logits = model(batch.images)
     loss = method.objective(logits, batch)
     _check(loss, "the training loss", batch)
     optimizer.update(torch.autograd.grad(loss, optimizer.moved, materialize_grads=True))

@@ -1,0 +1,105 @@
+"""The recorded tangent equals PyTorch's forward mode, or is not used."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+from cmw_pipeline.meta.tangent import Forward, NoRule
+from cmw_pipeline.models.preact_resnet18 import PreActResNet18
+from cmw_pipeline.models.resnet32 import ResNet32
+from cmw_pipeline.models.small_cnn import SmallCnn
+
+
+class Odd(nn.Module):
+    """A linear layer followed by whatever the test is about."""
+
+    def __init__(self, tail):
+        super().__init__()
+        self.linear = nn.Linear(12, 5)
+        self.tail = tail
+
+    def forward(self, images):
+        return self.tail(self.linear(images.flatten(1)))
+
+
+def overwritten(z):
+    active = F.relu(z)
+    active.add_(1.0)  # what the rule of relu needs is gone
+    return active * 2
+
+
+def passes(model, size=32):
+    torch.manual_seed(0)
+    model = model.double()
+    images = torch.randn(4, 3, size, size, dtype=torch.float64)
+    forward = Forward(model, images)
+    direction = {name: torch.randn_like(p) for name, p in model.named_parameters()}
+    return forward, direction
+
+
+def assert_close(a, b):
+    assert float((a - b).abs().max()) <= 1e-12 * float(b.abs().max())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SmallCnn(3, 10, 8),
+        lambda: ResNet32(3, 10, 8),
+        lambda: PreActResNet18(3, 10, 8),
+        lambda: torchvision.models.resnet18(num_classes=10),
+        lambda: torchvision.models.vgg11_bn(num_classes=10),
+    ],
+    ids=["small-cnn", "resnet32", "preact-resnet18", "torchvision resnet18", "torchvision vgg11-bn, dropout"],
+)
+def test_along_the_record_as_by_forward_mode(make):
+    forward, direction = passes(make())
+    assert_close(forward.replayed(direction), forward.repeated(direction))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        F.relu_,
+        lambda z: z.clone().relu_() + z,
+        lambda z: 3 * z * z,
+        lambda z: z + 2.0,
+        lambda z: z.view(5, -1).t(),
+    ],
+)
+def test_small_forms(tail):
+    forward, direction = passes(Odd(tail), size=2)
+    assert_close(forward.replayed(direction), forward.repeated(direction))
+
+
+@pytest.mark.parametrize("tail", [F.gelu, lambda z: torch.add(z, z, alpha=2), overwritten])
+def test_without_a_rule_it_falls_back_and_is_still_exact(tail):
+    forward, direction = passes(Odd(tail), size=2)
+    with pytest.raises(NoRule):
+        forward.replayed(direction)
+    assert_close(forward.tangent(direction), forward.repeated(direction))
+
+
+def test_what_is_detached_does_not_move():
+    """As in back-propagation: z * detach(z) has the slope of the first factor only."""
+    forward, direction = passes(Odd(lambda z: z * z.detach()), size=2)
+    z = forward.model.linear(forward.images.flatten(1))
+    moved = forward.images.flatten(1) @ direction["linear.weight"].T + direction["linear.bias"]
+    assert_close(forward.replayed(direction), moved * z)
+
+
+def test_evaluation_mode_has_no_rule_and_falls_back():
+    model = SmallCnn(3, 10, 8)
+    model.eval()
+    forward, direction = passes(model)
+    with pytest.raises(NoRule):
+        forward.replayed(direction)
+    assert_close(forward.tangent(direction), forward.repeated(direction))
+
+
+def test_a_logit_that_no_direction_moves_stays():
+    forward, direction = passes(Odd(lambda z: z), size=2)
+    assert torch.count_nonzero(forward.replayed({})) == 0
+    assert torch.count_nonzero(forward.replayed(direction)) > 0
