@@ -296,6 +296,7 @@ def plan():
             {
                 "build": [],
                 "seeds": [0],
+                "bias_seed": 1,
                 "datasets": {"digits": {"source": "digits"}},
                 "biases": {},
                 "methods": {},

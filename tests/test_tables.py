@@ -12,7 +12,7 @@ import yaml
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.plan import Cell
 from cmw_pipeline.errors import IntegrityError
-from cmw_pipeline.io.manifests import file_entry, publish
+from cmw_pipeline.io.manifests import file_entry, publish, sealed
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.stages.table import make_table
 from cmw_pipeline.types import ROW_COLUMNS, RUN_COLUMNS
@@ -56,7 +56,7 @@ def fake_run(root, run, rows, seconds=12.0, versions=None, **notes):
     manifest = json.loads(file.read_text())
     manifest["cost"] = {"seconds": seconds, "peak_mib": 300.0}
     manifest["versions"] |= {"torch": "2.11.0"} | (versions or {})
-    file.write_text(json.dumps(manifest))
+    file.write_text(json.dumps(sealed(manifest)))
 
 
 def fake_runs(root, plan, table="small", skip=(), **notes):

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from cmw_pipeline.meta.tangent import Forward, NoRule
+from cmw_pipeline.meta.record import NoRule
+from cmw_pipeline.meta.tangent import Forward
 from cmw_pipeline.models.preact_resnet18 import PreActResNet18
 from cmw_pipeline.models.resnet32 import ResNet32
 from cmw_pipeline.models.small_cnn import SmallCnn

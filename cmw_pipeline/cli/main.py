@@ -121,15 +121,18 @@ def _train(ctx: click.Context, stage: str, name: str, checkpoint_seconds: float)
     from cmw_pipeline.runtime.signals import stop_requests
 
     artefact = _plan(ctx).resolve(stage, name)
-    with stop_requests() as stop, leased_device() as device:
-        import torch
+    with stop_requests() as stop:
+        stop.at_once = True
+        with leased_device() as device:
+            import torch
 
-        from cmw_pipeline.stages import train as stages_train
+            from cmw_pipeline.stages import train as stages_train
 
-        run = functools.partial(
-            stages_train.run, device=torch.device(device), stop=stop, checkpoint_seconds=checkpoint_seconds
-        )
-        _make(ctx, stage, str(artefact.path), run)
+            def run(job: "Job") -> None:
+                stop.at_once = False
+                stages_train.run(job, torch.device(device), stop, checkpoint_seconds)
+
+            _make(ctx, stage, str(artefact.path), run)
 
 
 _every = click.option(

@@ -77,11 +77,11 @@ class EpochPlan:
     """What an epoch will do to each of its samples, in order of use."""
 
     rows: torch.Tensor
-    """(steps * B,) int64."""
+    """(R,) int64, R >= steps * B."""
     shift: torch.Tensor
-    """(steps * B, 2) int64."""
+    """(R, 2) int64."""
     flip: torch.Tensor
-    """(steps * B,) bool."""
+    """(R,) bool."""
 
     @classmethod
     def draw(

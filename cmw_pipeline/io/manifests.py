@@ -8,8 +8,10 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import platform
 import resource
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,13 +19,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cmw_pipeline.config.plan import MANIFEST, Artefact
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.atomic import atomic_dir, system_faults
 
 FORMAT = 1
+_REMAKE = "remove {} and run the same command again, or fetch it again with `dvc fetch`"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,11 @@ def exclusive(artefact: Artefact, root: Path) -> Iterator[None]:
     with system_faults(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(lock)
-        held.acquire()
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            log.info("%s is in another process's hands: waiting", artefact.path)
+            held.acquire()
     try:
         yield
     finally:
@@ -82,6 +90,8 @@ def publish(artefact: Artefact, inputs: dict[str, Stored], root: Path) -> Iterat
     An input that goes back to unverified raw data makes the output unverified too.
     """
     started = time.perf_counter()
+    for left in (root / artefact.path).parent.glob(f".{artefact.path.name}.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)  # by a process that was killed: we hold the lock
     with atomic_dir(root / artefact.path) as path:
         draft = Draft(path)
         yield draft
@@ -106,7 +116,7 @@ def publish(artefact: Artefact, inputs: dict[str, Stored], root: Path) -> Iterat
                 "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             },
         }
-        (path / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        (path / MANIFEST).write_text(json.dumps(sealed(manifest), indent=1, sort_keys=True) + "\n")
 
 
 def file_entry(path: Path) -> dict[str, Any]:
@@ -133,13 +143,42 @@ def open_stored(path: Path) -> Stored:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise IntegrityError(f"{file}: manifest format {found}; this version reads {FORMAT}")
+    if manifest != sealed(manifest):
+        raise IntegrityError(f"{file}: its text is not what was written", _REMAKE.format(path))
     for name, entry in manifest["files"].items():
         _verify(path / name, entry)
     return Stored(path, manifest)
 
 
+def open_inputs(artefact: Artefact, root: Path) -> dict[str, Stored]:
+    """The artefacts that this one is made from, verified.
+
+    Raises:
+        IntegrityError: one is missing, damaged, or lies under a path that is not its own.
+    """
+    return {role: open_planned(source, root) for role, source in artefact.inputs.items()}
+
+
+def open_planned(artefact: Artefact, root: Path) -> Stored:
+    """A planned artefact, verified: its files, and that it is the one that was planned.
+
+    Raises:
+        IntegrityError: it is missing, damaged, or another artefact's directory under its name.
+    """
+    stored = open_stored(root / artefact.path)
+    if stored.manifest["digest"] != artefact.digest:
+        raise IntegrityError(f"{stored.path}: holds the artefact {stored.manifest['digest']}")
+    return stored
+
+
+def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with the sha256 of all its other entries."""
+    body = {key: value for key, value in manifest.items() if key != "sha256"}
+    return body | {"sha256": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()}
+
+
 def _verify(file: Path, entry: dict[str, Any]) -> None:
-    hint = f"remove {file.parent} and run the same command again, or fetch it again with `dvc fetch`"
+    hint = _REMAKE.format(file.parent)
     if not file.is_file():
         raise IntegrityError(f"{file}: missing, though its manifest lists it", hint)
     found = file_entry(file)

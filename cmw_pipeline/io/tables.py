@@ -59,7 +59,7 @@ def read_table(path: Path, columns: dict[str, str], only: list[str] | None = Non
         table = pq.read_table(path, columns=only, page_checksum_verification=True)
     except FileNotFoundError:
         raise IntegrityError(f"{path}: no such file") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # a damaged footer can raise any of these
         raise IntegrityError(f"{path}: {error}") from None
     frame: pd.DataFrame = table.to_pandas()
     return frame

@@ -7,21 +7,16 @@ forward mode instead, which repeats the pass with the same random draws; a rule 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call, jvp
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from cmw_pipeline.meta.record import NoRule, Record, Slot, Step, last_reads
 from cmw_pipeline.runtime.rng import RngState
 
 aten = torch.ops.aten
-
-
-class NoRule(Exception):
-    """The record cannot be replayed exactly."""
 
 
 class Forward:
@@ -31,7 +26,7 @@ class Forward:
         self.model = model
         self.images = images
         self._draws = RngState.capture(images.device)
-        self._record = _Record()
+        self._record = Record(_KEPT)
         with self._record:
             self.logits: torch.Tensor = model(images)
 
@@ -49,10 +44,10 @@ class Forward:
             NoRule: an operation has no rule, or a value it needs was overwritten.
         """
         parameters = dict(self.model.named_parameters())
-        tangents = {_Slot.of(parameters[name]): move for name, move in direction.items()}
+        tangents = {Slot.of(parameters[name]): move for name, move in direction.items()}
         with torch.no_grad():
             _replay(self._record.steps, tangents)
-        moved = tangents.get(_Slot.of(self.logits))
+        moved = tangents.get(Slot.of(self.logits))
         if moved is _UNKNOWN:
             raise NoRule("the logits come from an operation without a rule")
         return torch.zeros_like(self.logits) if moved is None else moved
@@ -76,102 +71,12 @@ def copied_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: buffer.clone() for name, buffer in model.named_buffers()}
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """Where values lie, and as of which write to that memory: autograd wraps views in new objects."""
-
-    address: int
-    shape: torch.Size
-    stride: tuple[int, ...]
-    dtype: torch.dtype
-    version: int
-
-    @classmethod
-    def of(cls, tensor: torch.Tensor, version: int | None = None) -> "_Slot":
-        version = tensor._version if version is None else version
-        return cls(tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, version)
-
-
-class _Record(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Every operation between entering and leaving."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.steps: list[_Step] = []
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Do not load the compiler just to keep it away from this class: that takes seconds."""
-        return False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        reads = [_Slot.of(t) if _moves(t) else None for t in args]
-        in_lists = [_Slot.of(t) for value in args if isinstance(value, list) for t in value if _moves(t)]
-        out = func(*args, **(kwargs or {}))
-        if func is aten.detach.default:  # the same memory by another name, which nothing reads as moving
-            return out
-        outs = out if isinstance(out, tuple) else (out,)
-        self.steps.append(_Step(func, args, kwargs or {}, outs, reads, in_lists))
-        return out
-
-
-def _moves(value: Any) -> bool:
-    """Whether autograd would pass a gradient to this argument: not where it was detached."""
-    return isinstance(value, torch.Tensor) and value.requires_grad
-
-
-class _Step:
-    """One recorded operation; of its tensors only those whose values its rule needs are kept."""
-
-    def __init__(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        outs: tuple[Any, ...],
-        reads: list[_Slot | None],
-        in_lists: list[_Slot],
-    ) -> None:
-        self.func, self.kwargs, self.reads, self.in_lists = func, kwargs, reads, in_lists
-        version = _version_after(func, args, outs[0])
-        self.writes = [_Slot.of(t, version) for t in outs if isinstance(t, torch.Tensor)]
-        wanted = _KEPT.get(func, ())
-        values = [value if _is_plain(value) or n in wanted else None for n, value in enumerate(args)]
-        self.args: list[Any] = values
-        self.outs: list[Any] = [value if -1 - n in wanted else None for n, value in enumerate(outs)]
-        tensors = [t for t in (*self.args, *self.outs) if isinstance(t, torch.Tensor)]
-        self._versions = [(t, version if t is outs[0] else t._version) for t in tensors]
-
-    def check(self) -> None:
-        """Refuse where a value that was kept has been written to since."""
-        if any(tensor._version != version for tensor, version in self._versions):
-            raise NoRule(f"a value of {self.func} was overwritten")
-
-
-def _version_after(func: Any, args: tuple[Any, ...], out: Any) -> int:
-    """The version that autograd gives the first output once the operation has returned to it.
-
-    It counts a write in place only then, and lets a view share the count of what it is a view of.
-    """
-    if not isinstance(out, torch.Tensor):
-        return 0
-    if func.is_view:
-        return int(args[0]._version)
-    return out._version + int(func._schema.is_mutable and out is args[0])
-
-
-def _is_plain(value: Any) -> bool:
-    return not isinstance(value, torch.Tensor) and not (
-        isinstance(value, list) and any(isinstance(t, torch.Tensor) for t in value)
-    )
-
-
-def _replay(steps: list[_Step], tangents: dict[_Slot, Any]) -> None:
+def _replay(steps: list[Step], tangents: dict[Slot, Any]) -> None:
     """Carry the tangents through all steps in order; each is dropped after its last use.
 
     A slot names memory, and memory is used again: every operation says anew what its outputs do.
     """
-    for step, done in zip(steps, _last_reads(steps), strict=True):
+    for step, done in zip(steps, last_reads(steps), strict=True):
         moves = [None if slot is None else tangents.get(slot) for slot in step.reads]
         listed = [tangents[slot] for slot in step.in_lists if slot in tangents]
         if any(move is _UNKNOWN for move in (*moves, *listed)):
@@ -184,24 +89,12 @@ def _replay(steps: list[_Step], tangents: dict[_Slot, Any]) -> None:
             tangents[step.writes[0]] = _tangent(step, moves)
 
 
-def _tangent(step: _Step, moves: "Moves") -> Any:
+def _tangent(step: Step, moves: "Moves") -> Any:
     rule = _RULES.get(step.func)
     if rule is None:
         return _UNKNOWN
     step.check()
     return rule(step, moves)
-
-
-def _last_reads(steps: list[_Step]) -> list[list[_Slot]]:
-    """For each step the slots that are read there for the last time before they are written again."""
-    awaited: set[_Slot] = set()
-    last: list[list[_Slot]] = []
-    for step in reversed(steps):
-        awaited.difference_update(step.writes)
-        read = {slot for slot in (*step.reads, *step.in_lists) if slot is not None}
-        last.append([slot for slot in read if slot not in awaited])
-        awaited |= read
-    return last[::-1]
 
 
 # --- one rule an operation: the tangent of its (first) output from the tangents of its arguments
@@ -211,7 +104,7 @@ _UNKNOWN = object()
 """In place of a tangent: it moves, and nobody knows how. An error only if it is read."""
 
 
-def _linear(step: _Step, moves: Moves) -> torch.Tensor:
+def _linear(step: Step, moves: Moves) -> torch.Tensor:
     """Linear in the first argument, and nothing else moves."""
     moved: torch.Tensor = step.func(moves[0], *step.args[1:], **step.kwargs)
     return moved
@@ -224,18 +117,18 @@ def _sum(parts: Moves) -> torch.Tensor:
     return first
 
 
-def _add(step: _Step, moves: Moves) -> torch.Tensor:
+def _add(step: Step, moves: Moves) -> torch.Tensor:
     if step.kwargs:
         raise NoRule("scaled addition")
     return _sum(moves).expand(step.writes[0].shape)
 
 
-def _mul(step: _Step, moves: Moves) -> torch.Tensor:
+def _mul(step: Step, moves: Moves) -> torch.Tensor:
     (x, y), (a, b) = step.args, moves
     return _sum([None if a is None else a * y, None if b is None else x * b])
 
 
-def _addmm(step: _Step, moves: Moves) -> torch.Tensor:
+def _addmm(step: Step, moves: Moves) -> torch.Tensor:
     if step.kwargs:
         raise NoRule("scaled product")
     (_, x, w), (bias, a, b) = step.args, moves
@@ -243,7 +136,7 @@ def _addmm(step: _Step, moves: Moves) -> torch.Tensor:
     return _sum([*parts, None if bias is None else bias.expand(step.writes[0].shape)])
 
 
-def _convolution(step: _Step, moves: Moves) -> torch.Tensor:
+def _convolution(step: Step, moves: Moves) -> torch.Tensor:
     x, w, _, *geometry = step.args
     a, b, bias = moves[:3]
     parts = [
@@ -254,7 +147,7 @@ def _convolution(step: _Step, moves: Moves) -> torch.Tensor:
     return _sum(parts)
 
 
-def _batch_norm(step: _Step, moves: Moves) -> torch.Tensor:
+def _batch_norm(step: Step, moves: Moves) -> torch.Tensor:
     """By x: the Jacobian is symmetric, so the backward kernel is the tangent. Affine in scale and shift."""
     x, weight, _, _, _, training, _, eps = step.args
     if not training:
@@ -272,12 +165,12 @@ def _batch_norm(step: _Step, moves: Moves) -> torch.Tensor:
     return _sum(parts)
 
 
-def _relu(step: _Step, moves: Moves) -> torch.Tensor:
+def _relu(step: Step, moves: Moves) -> torch.Tensor:
     moved: torch.Tensor = aten.threshold_backward(moves[0], step.outs[0], 0)
     return moved
 
 
-def _max_pool(step: _Step, moves: Moves) -> torch.Tensor:
+def _max_pool(step: Step, moves: Moves) -> torch.Tensor:
     move, indices = moves[0], step.outs[1]
     assert move is not None
     return move.flatten(2).gather(2, indices.flatten(2)).view(indices.shape)
@@ -302,7 +195,7 @@ _LINEAR = [
     aten.avg_pool2d.default,
     aten._adaptive_avg_pool2d.default,
 ]
-_RULES: dict[Any, Callable[[_Step, Moves], torch.Tensor]] = {
+_RULES: dict[Any, Callable[[Step, Moves], torch.Tensor]] = {
     **dict.fromkeys(_LINEAR, _linear),
     aten.add.Tensor: _add,
     aten.add_.Tensor: _add,

@@ -7,21 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from cmw_pipeline.errors import Preempted
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 """SIGUSR2 is what clusters are asked to send ahead of a time limit; NCCL may use SIGUSR1."""
 
 
 @dataclass
 class StopRequest:
-    """Set once somebody asks the run to stop; ``reason`` says who."""
+    """Set once somebody asks the run to stop; ``reason`` says who.
+
+    While ``at_once`` is True there is nothing to save yet, and a signal ends the run where it stands: it
+    may be waiting for another run's device or artefact.
+    """
 
     reason: str | None = None
     engine: tuple[int, str] | None = None
+    at_once: bool = False
 
     def __bool__(self) -> bool:
         if self.reason is None and self.engine and _start_time(self.engine[0]) != self.engine[1]:
             self.reason = "the workflow engine that started this run has died"
         return self.reason is not None
+
+
+class _AtOnce(BaseException):
+    """Goes through every ``except Exception`` on its way, such as the log's around each line it writes."""
 
 
 @contextlib.contextmanager
@@ -30,15 +41,23 @@ def stop_requests() -> Iterator[StopRequest]:
 
     The loop looks at it after every step, writes a checkpoint and leaves. Snakemake does not pass
     signals on to its jobs, so its death counts as a request too.
+
+    Raises:
+        Preempted: a signal came while the request's ``at_once`` was set.
     """
     request = StopRequest(engine=_engine())
 
     def ask(number: int, _frame: FrameType | None) -> None:
         request.reason = signal.Signals(number).name
+        if request.at_once:
+            request.at_once = False
+            raise _AtOnce
 
     before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
     try:
         yield request
+    except _AtOnce:
+        raise Preempted(f"stopped by {request.reason} before training began") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

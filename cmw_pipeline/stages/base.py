@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cmw_pipeline.config.plan import Artefact
-from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_stored, publish
+from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_inputs, publish
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def make(artefact: Artefact, run: Callable[[Job], None], root: Path) -> bool:
     with exclusive(artefact, root):
         if is_stored(artefact, root):
             return False
-        inputs = {role: open_stored(root / source.path) for role, source in artefact.inputs.items()}
+        inputs = open_inputs(artefact, root)
         side = root / "results" / "checkpoints" / f"{artefact.stage}-{artefact.digest}"
         with publish(artefact, inputs, root) as draft:
             run(Job(artefact, inputs, draft.path, draft.notes, side))

@@ -16,7 +16,7 @@ import pandas as pd
 from cmw_pipeline.config.plan import RESULTS, Artefact, Cell
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.atomic import atomic_file, system_faults, write_text
-from cmw_pipeline.io.manifests import FORMAT, Stored, exclusive, file_entry, is_stored, open_stored
+from cmw_pipeline.io.manifests import FORMAT, Stored, exclusive, file_entry, is_stored, open_planned
 from cmw_pipeline.io.receipts import receipt_path
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout, placed
@@ -79,7 +79,7 @@ def collect(artefact: Artefact, inputs: dict[str, Stored]) -> pd.DataFrame:
 def _open_inputs(artefact: Artefact, root: Path) -> tuple[dict[str, Stored], list[str]]:
     """What is there, verified, by role; and the roles of what is not."""
     there = [role for role, source in artefact.inputs.items() if is_stored(source, root)]
-    inputs = {role: open_stored(root / artefact.inputs[role].path) for role in there}
+    inputs = {role: open_planned(artefact.inputs[role], root) for role in there}
     return inputs, [role.removeprefix(RUN) for role in artefact.inputs if role not in inputs]
 
 

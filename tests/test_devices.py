@@ -1,0 +1,173 @@
+"""One GPU a run: four runs get four, the fifth waits, a dead run's GPU is free again, Slurm is left alone."""
+
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from cmw_pipeline.runtime.devices import lease, leased_device, visible_gpus
+
+HOLDER = """
+import sys
+from pathlib import Path
+from cmw_pipeline.runtime.devices import lease
+with lease(sys.argv[2].split(","), Path(sys.argv[1]), poll_seconds=0.02) as name:
+    print(name, flush=True)
+    sys.stdin.readline()
+print("released", flush=True)
+"""
+UUIDS = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,MIG-41b36325-61b5-5fe5-b7f7-4f3b6d3e5a56"
+
+
+class Holder:
+    """A real process that leases a device, says which, and holds it until told to let go."""
+
+    def __init__(self, folder, names="0,1,2,3"):
+        command = [sys.executable, "-c", HOLDER, str(folder), names]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.lines = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line.strip())
+
+    def says(self, within=10.0):
+        """The next line, or None while it is silent."""
+        try:
+            return self.lines.get(timeout=within)
+        except queue.Empty:
+            return None
+
+    def let_go(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        assert self.says() == "released"
+
+
+@pytest.fixture
+def holder(tmp_path):
+    started = []
+
+    def start(**kwargs):
+        started.append(Holder(tmp_path / "leases", **kwargs))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+        one.process.stdin.close()
+
+
+def test_four_runs_get_four_devices_a_fifth_waits_and_a_killed_run_frees_its_own(holder):
+    first = [holder() for _ in range(4)]
+    held = [one.says() for one in first]
+    assert sorted(held) == ["0", "1", "2", "3"]
+
+    fifth = holder()
+    assert fifth.says(within=0.7) is None
+    first[2].let_go()
+    assert fifth.says() == held[2]
+
+    sixth = holder()
+    assert sixth.says(within=0.7) is None
+    first[1].process.send_signal(signal.SIGKILL)
+    assert sixth.says() == held[1]
+
+
+def test_a_device_name_with_slashes_and_colons_can_be_leased(holder):
+    names = "MIG-GPU-8932f937/1/0,0000:01:00.0"
+    one, two = holder(names=names), holder(names=names)
+    assert sorted([one.says(), two.says()]) == sorted(names.split(","))
+
+
+def test_an_exception_inside_gives_the_lease_back(tmp_path):
+    for _ in range(2):
+        with pytest.raises(KeyError), lease(["0"], tmp_path):
+            raise KeyError
+    with lease(["0"], tmp_path) as name:
+        assert name == "0"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("0", ["0"]),
+        ("2,0", ["2", "0"]),
+        (" 1 , 3 ", ["1", "3"]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        (UUIDS, UUIDS.split(",")),
+        ("0,-1,1", ["0"]),  # what follows an invalid entry is invisible to CUDA
+    ],
+)
+def test_cuda_visible_devices_is_respected(monkeypatch, value, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    monkeypatch.setenv("PATH", "/nonexistent")  # nothing else is asked
+    assert visible_gpus() == expected
+
+
+LISTED = """GPU 0: NVIDIA X (UUID: GPU-1)
+  MIG 1g.5gb Device 0: (UUID: MIG-2)
+GPU 1: NVIDIA X (UUID: GPU-3)"""
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [(0, LISTED, ["0", "1"]), (0, "No devices were found", []), (9, "NVIDIA-SMI has failed", [])],
+)
+def test_without_it_the_driver_is_asked(monkeypatch, tmp_path, code, text, expected):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n/bin/cat <<'END'\n{text}\nEND\nexit {code}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == expected
+
+
+@pytest.fixture
+def no_slurm(monkeypatch, tmp_path):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+
+
+@pytest.mark.parametrize("value", ["", "-1", None])
+def test_without_a_gpu_it_is_the_cpu_and_the_log_says_so(monkeypatch, tmp_path, caplog, no_slurm, value):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    if value is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    with caplog.at_level(logging.INFO), leased_device() as device:
+        assert device == "cpu"
+    assert "no GPU is visible: training on the CPU" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_leased_gpu_is_the_only_one_the_run_sees(monkeypatch, caplog, no_slurm):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", UUIDS)
+    with caplog.at_level(logging.INFO), leased_device() as device:
+        assert device == "cuda"
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == UUIDS.split(",")[0]
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", UUIDS)  # as another process would find it
+        with leased_device():
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == UUIDS.split(",")[1]
+    assert "leased GPU" in caplog.text
+
+
+def test_under_slurm_no_lease_is_taken_and_its_devices_are_left_alone(monkeypatch, tmp_path, no_slurm):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    with leased_device() as one, leased_device() as two, leased_device() as three:
+        assert [one, two, three] == ["cuda"] * 3
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert list(Path(tmp_path).iterdir()) == []
