@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -131,3 +132,16 @@ def test_the_license_is_the_one_that_is_declared():
     )
     assert "Apache License" in text
     assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_the_readmes_table_is_that_of_the_demo():
+    """As committed: a demo run again on another machine may differ in the last digits."""
+    committed = [
+        subprocess.run(["git", "show", f"HEAD:{name}"], cwd=ROOT, capture_output=True, text=True)
+        for name in ("README.md", "results/demo.md")
+    ]
+    if any(done.returncode for done in committed):
+        pytest.skip("not a git checkout")
+    readme, page = (done.stdout for done in committed)
+    shown = readme.split("<!-- demo table -->\n")[1].split("\n<!-- end -->")[0]
+    assert shown == page.split("\n\n")[1]
