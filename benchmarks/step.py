@@ -71,21 +71,29 @@ class Case:
             Forward.tangent = replayed
 
     def double_backward(self):
-        """The published structure: a fresh copy, a second-order graph, then the real step."""
-        self._double_backward(copy.deepcopy(self.model))
+        """The published structure: a fresh copy, a second-order graph, ``backward()`` through all of it."""
+        model = copy.deepcopy(self.model)
+        meta_loss = self._meta_loss_ahead(model)
+        self.method.zero_grad()
+        meta_loss.backward()  # fills the gradients of the copy's weights as well
+        self._finish([parameter.grad for parameter in self.theta_optimizer.moved])
 
     def functional_double_backward(self):
-        self._double_backward(self.model)
+        """The same without the copy, and differentiating by the weighting's parameters alone."""
+        meta_loss = self._meta_loss_ahead(self.model)
+        self._finish(torch.autograd.grad(meta_loss, self.theta_optimizer.moved))
 
-    def _double_backward(self, model):
+    def _meta_loss_ahead(self, model):
         weights = dict(model.named_parameters())
         z = functional_call(model, (weights, self._buffers(model)), (self.batch.images,))
         loss = self.method.objective(z, self.batch)
         slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
         ahead = {name: w - LR * g for (name, w), g in zip(weights.items(), slopes, strict=True)}
         z = functional_call(model, (ahead, self._buffers(model)), (self.meta.images,))
-        meta_loss = F.cross_entropy(z, self.meta.labels)
-        self.theta_optimizer.update(torch.autograd.grad(meta_loss, self.theta_optimizer.moved))
+        return F.cross_entropy(z, self.meta.labels)
+
+    def _finish(self, gradient):
+        self.theta_optimizer.update(gradient)
         loss = self.method.objective(self.model(self.batch.images), self.batch)
         self.optimizer.update(torch.autograd.grad(loss, self.optimizer.moved))
 
