@@ -81,6 +81,11 @@ def write_text(path: Path, text: str) -> None:
     atomic_file(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
+def remove_tree(path: Path) -> None:
+    """Remove a directory that is of no more use, if it is there."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def _open_to_readers(directory: Path) -> None:
     """Undo the private mode of a temporary directory; results are shared like any other file."""
     directory.chmod(0o755)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from cmw_pipeline.errors import IntegrityError
-from cmw_pipeline.io.atomic import atomic_dir, atomic_file, system_faults
+from cmw_pipeline.io.atomic import atomic_dir, atomic_file
 from cmw_pipeline.io.manifests import file_entry
 
 FORMAT = 1
@@ -60,12 +60,6 @@ def load_latest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] 
     if candidates:
         raise IntegrityError(f"{folder}: no checkpoint is whole", f"remove {folder} to start afresh")
     return None
-
-
-def remove_checkpoints(folder: Path) -> None:
-    """Forget a finished run's checkpoints."""
-    with system_faults(folder):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -11,7 +11,6 @@ import json
 import logging
 import platform
 import resource
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from cmw_pipeline.config.plan import MANIFEST, Artefact
 from cmw_pipeline.errors import IntegrityError
-from cmw_pipeline.io.atomic import atomic_dir, system_faults
+from cmw_pipeline.io.atomic import atomic_dir, remove_tree, system_faults
 
 FORMAT = 1
 _REMAKE = "remove {} and run the same command again, or fetch it again with `dvc fetch`"
@@ -91,7 +90,7 @@ def publish(artefact: Artefact, inputs: dict[str, Stored], root: Path) -> Iterat
     """
     started = time.perf_counter()
     for left in (root / artefact.path).parent.glob(f".{artefact.path.name}.*.tmp"):
-        shutil.rmtree(left, ignore_errors=True)  # by a process that was killed: we hold the lock
+        remove_tree(left)  # by a process that was killed: we hold the lock
     with atomic_dir(root / artefact.path) as path:
         draft = Draft(path)
         yield draft

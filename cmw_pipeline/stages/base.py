@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cmw_pipeline.config.plan import Artefact
+from cmw_pipeline.io.atomic import remove_tree
 from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_inputs, publish
 
 
@@ -50,4 +51,5 @@ def make(artefact: Artefact, run: Callable[[Job], None], root: Path) -> bool:
         side = root / "results" / "checkpoints" / f"{artefact.stage}-{artefact.digest}"
         with publish(artefact, inputs, root) as draft:
             run(Job(artefact, inputs, draft.path, draft.notes, side))
+        remove_tree(side)  # only now: a run killed before this point continues from its checkpoints
     return True

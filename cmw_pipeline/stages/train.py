@@ -16,7 +16,7 @@ from cmw_pipeline.config.schema import Method as MethodOptions
 from cmw_pipeline.data.loader import ImageStore
 from cmw_pipeline.data.store import read_images
 from cmw_pipeline.io.atomic import write_text
-from cmw_pipeline.io.checkpoints import remove_checkpoints, save_tensors
+from cmw_pipeline.io.checkpoints import save_tensors
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.meta.weighting import load_weighting
 from cmw_pipeline.methods import registry as methods
@@ -61,7 +61,6 @@ def run(job: Job, device: torch.device, stop: StopRequest, checkpoint_seconds: f
     train(task, state, stop, job.side, checkpoint_seconds)
     _write(job, task, state, samples)
     job.notes.update({"device": _device_name(device), "smoke": recipe.smoke})
-    remove_checkpoints(job.side)
 
 
 def read_splits(job: Job) -> tuple[Split, Split, Split]:
