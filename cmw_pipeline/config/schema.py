@@ -48,7 +48,7 @@ class Dataset(Model):
 class Network(Model):
     """The classifier."""
 
-    name: Literal["small-cnn", "resnet32", "preact-resnet18"]
+    name: Literal["small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34"]
     width: Count | None = Field(None, description="channels of the first stage; null: the network's own")
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cmw_pipeline.models.blocks import conv3x3, pooled, stack
+from cmw_pipeline.models.blocks import Classifier, conv3x3, pooled, stack
 
 
 class PreActBlock(nn.Module):
@@ -29,16 +29,17 @@ class PreActBlock(nn.Module):
         return out + shortcut
 
 
-class PreActResNet18(nn.Module):
+class PreActResNet18(Classifier):
     """Four stages of two blocks with 1, 2, 4 and 8 times the width."""
+
+    depth = (2, 2, 2, 2)
 
     def __init__(self, channels: int, num_classes: int, width: int = 64) -> None:
         super().__init__()
         self.stem = nn.Sequential(conv3x3(channels, width), nn.BatchNorm2d(width), nn.ReLU())
-        self.stages = stack(PreActBlock, [width, width, 2 * width, 4 * width, 8 * width], [2, 2, 2, 2])
+        self.stages = stack(PreActBlock, [width, width, 2 * width, 4 * width, 8 * width], [*self.depth])
         self.classifier = nn.Linear(8 * width, num_classes)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) float -> (B, K) logits."""
-        logits: torch.Tensor = self.classifier(pooled(self.stages(self.stem(images))))
-        return logits
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) float -> (B, 8 width) pooled features."""
+        return pooled(self.stages(self.stem(images)))

@@ -4,16 +4,63 @@ import torch
 from torch import nn
 
 from cmw_pipeline.config.schema import Network
+from cmw_pipeline.errors import ConfigError
+from cmw_pipeline.models.blocks import Classifier
+from cmw_pipeline.models.heads import replacement
 from cmw_pipeline.models.preact_resnet18 import PreActResNet18
-from cmw_pipeline.models.resnet32 import ResNet32
-from cmw_pipeline.models.small_cnn import SmallCnn
+from cmw_pipeline.models.preact_resnet34 import PreActResNet34
+from cmw_pipeline.models.resnet32 import ResNet32, ResNet32Experts
+from cmw_pipeline.models.resnet34 import ResNet34
+from cmw_pipeline.models.small_cnn import SmallCnn, SmallCnnExperts
+from cmw_pipeline.models.twins import Twins
 
-NETWORKS = {"small-cnn": SmallCnn, "resnet32": ResNet32, "preact-resnet18": PreActResNet18}
+NETWORKS: dict[str, type[Classifier]] = {
+    "small-cnn": SmallCnn,
+    "resnet32": ResNet32,
+    "resnet34": ResNet34,
+    "preact-resnet18": PreActResNet18,
+    "preact-resnet34": PreActResNet34,
+}
+EXPERTS: dict[str, type[Classifier]] = {"small-cnn": SmallCnnExperts, "resnet32": ResNet32Experts}
+"""Networks of three experts: where the trunk divides is a decision for each network."""
 
 
-def build(network: Network, channels: int, num_classes: int, seed: int) -> nn.Module:
-    """A freshly initialised classifier; equal seeds give equal weights, the global generator is untouched."""
-    width = {} if network.width is None else {"width": network.width}
+def build(
+    network: Network, channels: int, num_classes: int, seed: int, head: str = "linear", towers: int = 1
+) -> nn.Module:
+    """A freshly initialised classifier; equal seeds give equal weights, the global generator is untouched.
+
+    In evaluation mode it maps (B, C, H, W) to (B, K) logits whatever the head and the number of towers. While
+    training, the head ``experts`` gives (B, 3, K), ``probe`` gives (B, K + 128), and two towers put a
+    dimension of 2 after the batch. The head changes no weight of the trunk, and the first tower is the
+    network that would stand alone.
+
+    Args:
+        network: its name and width.
+        channels: of the pictures.
+        num_classes: K.
+        seed: decides every weight.
+        head: ``linear``, ``cosine``, ``experts`` or ``probe``.
+        towers: 1, or 2 for :class:`~cmw_pipeline.models.twins.Twins`.
+
+    Raises:
+        ConfigError: there is no such head for this network.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETWORKS[network.name](channels, num_classes, **width)
+        models = [_tower(network, channels, num_classes, head) for _ in range(towers)]
+    return models[0] if towers == 1 else Twins(models)
+
+
+def _tower(network: Network, channels: int, num_classes: int, head: str) -> Classifier:
+    width = {} if network.width is None else {"width": network.width}
+    if head == "experts":
+        if network.name not in EXPERTS:
+            hint = f"use one of {', '.join(EXPERTS)}"
+            raise ConfigError(f"network '{network.name}' has no form with three experts", hint)
+        return EXPERTS[network.name](channels, num_classes, **width)
+    model = NETWORKS[network.name](channels, num_classes, **width)
+    linear = model.classifier
+    assert isinstance(linear, nn.Linear)
+    model.classifier = replacement(head, linear)
+    return model

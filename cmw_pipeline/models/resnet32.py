@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cmw_pipeline.models.blocks import conv3x3, kaiming_normal, pooled, stack
+from cmw_pipeline.models.blocks import Classifier, conv3x3, kaiming_normal, pooled, stack
+from cmw_pipeline.models.heads import NUM_EXPERTS, ExpertHead
 
 
 class BasicBlock(nn.Module):
@@ -25,7 +26,7 @@ class BasicBlock(nn.Module):
         return F.relu(out + shortcut)
 
 
-class ResNet32(nn.Module):
+class ResNet32(Classifier):
     """Three stages of five blocks with width, 2 width and 4 width channels."""
 
     def __init__(self, channels: int, num_classes: int, width: int = 16) -> None:
@@ -35,7 +36,30 @@ class ResNet32(nn.Module):
         self.classifier = nn.Linear(4 * width, num_classes)
         kaiming_normal(self)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) float -> (B, K) logits."""
-        logits: torch.Tensor = self.classifier(pooled(self.stages(self.stem(images))))
-        return logits
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) float -> (B, 4 width) pooled features."""
+        return pooled(self.stages(self.stem(images)))
+
+
+class ResNet32Experts(Classifier):
+    """SADE's ResNet-32 (Zhang et al., NeurIPS 2022): stem and first stage serve three experts.
+
+    Each expert has its own second and third stage with 3/4 of the usual channels (16, 24 and 48 at the width
+    of 16) and its own cosine classifier.
+    """
+
+    def __init__(self, channels: int, num_classes: int, width: int = 16) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(conv3x3(channels, width), nn.BatchNorm2d(width), nn.ReLU())
+        self.stages = stack(BasicBlock, [width, width], [5])
+        widths = [width, 3 * width // 2, 3 * width]
+        self.experts = nn.ModuleList(
+            stack(BasicBlock, widths, [5, 5], first_stride=2) for _ in range(NUM_EXPERTS)
+        )
+        self.classifier = ExpertHead(widths[-1], num_classes)
+        kaiming_normal(self)
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) float -> (B, 3, 3 width) pooled features of each expert."""
+        shared = self.stages(self.stem(images))
+        return torch.stack([pooled(expert(shared)) for expert in self.experts], dim=1)

@@ -1,0 +1,81 @@
+"""What turns features into logits.
+
+Each head maps (B, F) features to (B, K) logits in evaluation mode, so that predicting knows nothing of
+heads; while training, some return more.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cmw_pipeline.errors import ConfigError
+
+SCALE = 30.0
+"""Factor of a cosine, as LDAM and SADE have it."""
+NUM_EXPERTS = 3
+NUM_PROJECTED = 128
+"""Size of a projection, as SimCLR has it."""
+
+
+class CosineHead(nn.Module):
+    """30 times the cosine between the features and a vector for each class; no bias.
+
+    Initialised as in the code of LDAM (Cao et al., NeurIPS 2019): entries uniform in (-1, 1), then each
+    class vector scaled to length 1.
+    """
+
+    def __init__(self, inputs: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(F.normalize(torch.empty(num_classes, inputs).uniform_(-1, 1)))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, F) -> (B, K) logits between -30 and 30."""
+        return SCALE * F.linear(F.normalize(features), F.normalize(self.weight))
+
+
+class ExpertHead(nn.Module):
+    """A cosine head for each expert (SADE, Zhang et al., NeurIPS 2022); their mean is the prediction."""
+
+    def __init__(self, inputs: int, num_classes: int) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(CosineHead(inputs, num_classes) for _ in range(NUM_EXPERTS))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, 3, F) -> (B, 3, K) logits of each expert while training, else (B, K), their mean."""
+        parts = zip(self.experts, features.unbind(1), strict=True)
+        logits = torch.stack([expert(part) for expert, part in parts], dim=1)
+        return logits if self.training else logits.mean(dim=1)
+
+
+class ProbeHead(nn.Module):
+    """A projection for contrastive pre-training (SimCLR, Chen et al., ICML 2020), and a probe beside it.
+
+    The linear probe sees detached features: it tells how good they are and changes nothing about them. The
+    projection is not normalised; that is the contrastive loss's business.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        width = linear.in_features
+        self.linear = linear
+        self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, NUM_PROJECTED))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, F) -> (B, K + 128), logits and then projection, while training; else (B, K) logits."""
+        logits: torch.Tensor = self.linear(features.detach())
+        return torch.cat([logits, self.projection(features)], dim=1) if self.training else logits
+
+
+def replacement(head: str, linear: nn.Linear) -> nn.Module:
+    """The named head, of the same sizes as the linear one it replaces.
+
+    Raises:
+        ConfigError: no head of this name takes the place of a linear one.
+    """
+    if head == "linear":
+        return linear
+    if head == "cosine":
+        return CosineHead(linear.in_features, linear.out_features)
+    if head == "probe":
+        return ProbeHead(linear)
+    raise ConfigError(f"there is no head '{head}'", hint="linear, cosine, experts or probe")
