@@ -23,15 +23,14 @@ from torch.func import functional_call
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from cmw_pipeline.config.schema import CmwNet as CmwOptions
-from cmw_pipeline.config.schema import Erm as ErmOptions
+from cmw_pipeline.config.methods.losses import Erm as ErmOptions
+from cmw_pipeline.config.methods.weighting import CmwNet as CmwOptions
 from cmw_pipeline.config.schema import Sgd as SgdOptions
-from cmw_pipeline.config.schema import WeightNet as AdamOptions
 from cmw_pipeline.meta.tangent import Forward
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.registry import build
 from cmw_pipeline.models.resnet32 import ResNet32
-from cmw_pipeline.training.optim import Adam, Sgd
+from cmw_pipeline.training.optim import Sgd
 from cmw_pipeline.training.step import training_step
 
 CLASSES, LR = 10, 0.1
@@ -49,7 +48,6 @@ class Case:
         self.method = build(options, problem, seed=0).to(device)
         self.erm = build(ErmOptions(kind="erm", label="-"), problem, seed=0)
         self.optimizer = Sgd(self.model.parameters(), SgdOptions(lr=LR)).to(device)
-        self.theta_optimizer = Adam(self.method.parameters(), AdamOptions()).to(device)
         self.batch, self.meta = (self._batch(device, batch_size) for _ in range(2))
 
     @staticmethod
@@ -58,10 +56,10 @@ class Case:
         return Batch(images, torch.randint(CLASSES, (size,), device=device), torch.arange(size))
 
     def plain(self):
-        training_step(self.model, self.erm, self.optimizer, None, self.batch, None)
+        training_step(self.model, self.erm, self.optimizer, self.batch, None)
 
     def lookahead(self):
-        training_step(self.model, self.method, self.optimizer, self.theta_optimizer, self.batch, self.meta)
+        training_step(self.model, self.method, self.optimizer, self.batch, self.meta)
 
     def lookahead_by_forward_mode(self):
         replayed, Forward.tangent = Forward.tangent, Forward.repeated
@@ -76,12 +74,12 @@ class Case:
         meta_loss = self._meta_loss_ahead(model)
         self.method.zero_grad()
         meta_loss.backward()  # fills the gradients of the copy's weights as well
-        self._finish([parameter.grad for parameter in self.theta_optimizer.moved])
+        self._finish([parameter.grad for parameter in self.method.adam.moved])
 
     def functional_double_backward(self):
         """The same without the copy, and differentiating by the weighting's parameters alone."""
         meta_loss = self._meta_loss_ahead(self.model)
-        self._finish(torch.autograd.grad(meta_loss, self.theta_optimizer.moved))
+        self._finish(torch.autograd.grad(meta_loss, self.method.adam.moved))
 
     def _meta_loss_ahead(self, model):
         weights = dict(model.named_parameters())
@@ -93,7 +91,7 @@ class Case:
         return F.cross_entropy(z, self.meta.labels)
 
     def _finish(self, gradient):
-        self.theta_optimizer.update(gradient)
+        self.method.adam.update(gradient)
         loss = self.method.objective(self.model(self.batch.images), self.batch)
         self.optimizer.update(torch.autograd.grad(loss, self.optimizer.moved))
 

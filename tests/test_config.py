@@ -134,7 +134,11 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
         ("biases.few", ["sym-0.40"], "biases.few.0: 'sym-0.40': write it as 'sym-0.4'"),
         ("biases.few", [], "biases.few: List should have at least 1 item"),
         ("methods.cmw-net.meta_set", "clean-0", "write clean-K, lowest-K or random-min"),
-        ("methods.cmw-net.kind", "cwm-net", "does not match any of the expected tags: 'erm', 'mw-net', "),
+        (
+            "methods.cmw-net.kind",
+            "cwm-net",
+            "does not match any of the expected tags: 'erm', 'l2rw', ",
+        ),
         # names that point nowhere
         ("build", ["smalll"], "build.0: 'smalll' is not in the section tables; there are: small"),
         ("datasets.digits.source", "mnist", "'digits', 'cifar10' or 'cifar100'"),

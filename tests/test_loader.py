@@ -32,14 +32,18 @@ def normalised(picture):
     return ((picture.astype(np.float32) - mean) / std).transpose(2, 0, 1)
 
 
-def naive(picture, augment, shift, flip):
-    """Pad, crop, mirror, normalise: one picture at a time."""
+def naive(picture, augment, shift, flip, hole=None):
+    """Pad, crop, mirror, normalise, cut a hole: one picture at a time."""
     pad = augment.pad
     mode = {"zero": "constant", "reflect": "reflect"}[augment.pad_mode]
     padded = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), mode=mode)
     height, width = picture.shape[:2]
     crop = padded[shift[0] : shift[0] + height, shift[1] : shift[1] + width]
-    return normalised(crop[:, ::-1] if flip else crop)
+    picture = normalised(crop[:, ::-1] if flip else crop)
+    if hole is not None:
+        top, left, side = hole
+        picture[:, max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = 0
+    return picture
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -51,17 +55,44 @@ def naive(picture, augment, shift, flip):
         Augment(pad=1, pad_mode="reflect"),
         Augment(pad=0, flip=True),
         Augment(),
+        Augment(pad=1, flip=True, cutout=3),
     ],
     ids=str,
 )
 def test_augmented_pictures_equal_a_naive_reference_exactly(augment, channels):
     images = pictures(channels=channels)
-    plan = EpochPlan.draw(np.arange(7), 7, 20, augment, np.random.default_rng(1))
-    found = put(images, augment).augmented(plan.rows, plan.shift, plan.flip).numpy()
-    for row, shift, flip, picture in zip(
-        plan.rows.tolist(), plan.shift.tolist(), plan.flip.tolist(), found, strict=True
-    ):
-        assert (picture == naive(images[row], augment, shift, flip)).all()
+    store = put(images, augment)
+    plan = EpochPlan.draw(np.arange(7), 7, 20, augment, np.random.default_rng(1), views=2, size=store.size)
+    for step in range(20):
+        for view in range(2):
+            draws = plan.batch(step, view)
+            holes = [None] * 7 if draws.hole is None else draws.hole.tolist()
+            rows, shifts, flips = (t.tolist() for t in (draws.rows, draws.shift, draws.flip))
+            found = store.augmented(draws).numpy()
+            for row, shift, flip, hole, picture in zip(rows, shifts, flips, holes, found, strict=True):
+                assert (picture == naive(images[row], augment, shift, flip, hole)).all()
+
+
+def test_holes_reach_every_pixel_and_two_views_of_a_sample_differ():
+    augment = Augment(pad=2, flip=True, cutout=2)
+    plan = EpochPlan.draw(np.arange(50), 50, 40, augment, np.random.default_rng(5), views=2, size=(6, 5))
+    top, left, side = plan.hole.flatten(0, 1).T
+    assert (int(top.min()), int(top.max()), int(left.min()), int(left.max())) == (-1, 4, -1, 3)
+    assert set(side.tolist()) == {2}
+    assert not torch.equal(plan.shift[:, 0], plan.shift[:, 1])
+
+
+def test_a_strong_view_is_a_changed_picture_that_the_generator_decides():
+    store = put(pictures(height=8, width=8), Augment())
+    plan = EpochPlan.draw(np.arange(7), 7, 1, Augment(), np.random.default_rng(1))
+    torch.manual_seed(1)
+    first = store.strong(plan.batch(0))
+    other = store.strong(plan.batch(0))
+    torch.manual_seed(1)
+    assert torch.equal(store.strong(plan.batch(0)), first)
+    assert first.shape == other.shape == (7, 3, 8, 8)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, store.plain(plan.rows))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +107,7 @@ def test_plain_pictures_are_normalised_and_nothing_else(augment):
 
 def test_every_shift_and_flip_is_drawn_and_none_beyond_the_padding():
     plan = EpochPlan.draw(np.arange(100), 50, 40, Augment(pad=2, flip=True), np.random.default_rng(2))
-    seen = np.unique(np.column_stack([plan.shift.numpy(), plan.flip.numpy()]), axis=0)
+    seen = np.unique(np.column_stack([plan.shift[:, 0].numpy(), plan.flip.numpy()]), axis=0)
     assert len(seen) == 5 * 5 * 2
     assert (int(plan.shift.min()), int(plan.shift.max())) == (0, 4)
     assert 0.45 < float(plan.flip.double().mean()) < 0.55
@@ -87,7 +118,7 @@ def test_every_shift_and_flip_is_drawn_and_none_beyond_the_padding():
 
 def test_all_batches_are_full_and_no_sample_comes_twice_in_a_pass():
     plan = EpochPlan.draw(np.arange(23), 5, 4, Augment(), np.random.default_rng(3))
-    assert [len(plan.batch(step, 5)[0]) for step in range(4)] == [5] * 4
+    assert [len(plan.batch(step).rows) for step in range(4)] == [5] * 4
     assert len(set(plan.rows.tolist())) == 20  # three of 23 sit this epoch out
     assert set(plan.rows.tolist()) <= set(range(23))
 
@@ -107,7 +138,7 @@ def test_a_small_pool_is_cycled_pass_by_pass():
     for rows in passes.tolist():
         assert len(set(rows)) == 6
         assert set(rows) <= set(pool.tolist())
-    assert [len(plan.batch(step, 3)[0]) for step in range(9)] == [3] * 9
+    assert [len(plan.batch(step).rows) for step in range(9)] == [3] * 9
     assert set(plan.rows.tolist()) == set(pool.tolist())
 
 
@@ -116,7 +147,9 @@ def plans_of(run, epoch, resumed_from=None):
     current.epoch = epoch
     current.method.begin_epoch(epoch)
     current.meta_rows = torch.arange(40, 48)
-    return loop._plans(run, current)
+    current.step = resumed_from or 1  # not the first: nothing is picked anew
+    (turn,), metas = loop._begin_epoch(run, current)
+    return turn.plans[0], metas
 
 
 def same(a, b):
@@ -141,9 +174,9 @@ def test_all_methods_of_a_seed_see_the_same_samples_in_the_same_order(monkeypatc
     """Otherwise a comparison of methods is one of orders."""
     seen = {}
 
-    def spy(model, method, optimizer, theta_optimizer, batch, meta_batch):
+    def spy(model, method, optimizer, batch, meta_batch):
         seen[kind].append((batch.rows.clone(), batch.images.clone()))
-        return training_step(model, method, optimizer, theta_optimizer, batch, meta_batch)
+        return training_step(model, method, optimizer, batch, meta_batch)
 
     monkeypatch.setattr(loop, "training_step", spy)
     for kind in ("erm", "mw-net", "cmw-net"):

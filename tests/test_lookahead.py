@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from cmw_pipeline.config.schema import CmwNet as CmwOptions
-from cmw_pipeline.config.schema import MwNet as MwOptions
+from cmw_pipeline.config.methods.weighting import CmwNet as CmwOptions
+from cmw_pipeline.config.methods.weighting import MwNet as MwOptions
 from cmw_pipeline.meta.lookahead import lookahead_gradient
 from cmw_pipeline.meta.tangent import Forward
 from cmw_pipeline.methods.base import Batch, Problem, weighted_mean
@@ -102,7 +102,7 @@ def close(found, expected, tolerance):
 def test_equals_double_backward_to_1e_9_with_batch_norm(kind, normalisation, form):
     model, weighting = network(), method(kind, normalisation)
     data, meta = batch(5), batch(6)
-    objective, theta = form(weighting, data), list(weighting.parameters())
+    objective, theta = form(weighting, data), weighting.theta(data)
     oracle = torch.autograd.grad(meta_loss_ahead(model, objective, data, meta, True), theta)
     close(ours(model, objective, data, meta, theta), oracle, 1e-9)
 
@@ -115,7 +115,7 @@ def test_equals_finite_differences(normalisation):
     """
     model, weighting = network(), method("cmw-net", normalisation)
     data, meta = batch(7), batch(8)
-    theta = list(weighting.parameters())
+    theta = weighting.theta(data)
     with torch.no_grad():
         z = functional_call(
             model,
@@ -147,7 +147,7 @@ def test_equals_finite_differences(normalisation):
 def test_dropout_draws_the_same_mask_in_every_pass():
     model, weighting = network(dropout=0.5), method("mw-net", "mean")
     data, meta = batch(9), batch(10)
-    theta = list(weighting.parameters())
+    theta = weighting.theta(data)
     objective = hard_label(weighting, data)
     torch.manual_seed(0)
     found = ours(model, objective, data, meta, theta)
@@ -161,7 +161,7 @@ def test_leaves_weights_statistics_and_gradients_alone():
     data, meta = batch(11), batch(12)
     reference = copy.deepcopy(model)
     reference(data.images)  # the one forward pass that may move the statistics
-    ours(model, hard_label(weighting, data), data, meta, list(weighting.parameters()))
+    ours(model, hard_label(weighting, data), data, meta, weighting.theta(data))
     for (name, a), b in zip(model.state_dict().items(), reference.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert all(p.grad is None for p in [*model.parameters(), *weighting.parameters()])
@@ -192,7 +192,7 @@ def test_frozen_parameters_are_not_moved_by_the_virtual_step():
     model, weighting = network(), method("mw-net", "mean")
     model[0].requires_grad_(False)
     data, meta = batch(15), batch(16)
-    theta = list(weighting.parameters())
+    theta = weighting.theta(data)
     found = ours(model, hard_label(weighting, data), data, meta, theta)
 
     trainable = {k: p for k, p in model.named_parameters() if p.requires_grad}

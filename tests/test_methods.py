@@ -1,14 +1,17 @@
 """What each method's objective is, and that a training step does what it says and nothing beside."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from pydantic import TypeAdapter
 from torch import nn
 
-from cmw_pipeline.config.schema import CmwNet, Erm, MwNet, Sgd, Transfer, WeightNet
+from cmw_pipeline.config.methods import Method as Options
+from cmw_pipeline.config.schema import Sgd
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.meta.class_groups import group_classes
 from cmw_pipeline.meta.weight_net import WeightNet as Net
@@ -20,18 +23,17 @@ from cmw_pipeline.training.step import training_step
 
 CLASSES = 4
 PROBLEM = Problem(CLASSES, torch.repeat_interleave(torch.arange(CLASSES), torch.tensor([3, 9, 11, 40])))
-OPTIONS = {"erm": Erm, "mw-net": MwNet, "cmw-net": CmwNet, "transfer": Transfer}
 
 
 def method(kind, seed=3, **changes):
     body = {"kind": kind, "label": "-"} | changes
-    weighting = None
+    problem = PROBLEM
     if kind in ("mw-net", "cmw-net"):
-        body.setdefault("meta_set", "clean-1")
+        body = {"meta_set": "clean-1", "weight_net": {"lr": 1e-2}} | body
     if kind == "transfer":
         body["weighting"] = "digits/none/cmw-net/quick/seed0"
-        weighting = exported()
-    return build(OPTIONS[kind].model_validate(body), PROBLEM, seed, weighting)
+        problem = replace(PROBLEM, weighting=exported())
+    return build(TypeAdapter(Options).validate_python(body), problem, seed)
 
 
 def exported():
@@ -57,10 +59,8 @@ def batch(seed, size=12, side=8):
 
 
 def optimisers(model, weighting, lr=0.1):
-    theta = [p for p in weighting.parameters() if p.requires_grad]
     options = Sgd(lr=lr, momentum=0.9, weight_decay=1e-2)
-    meta = optim.Adam(theta, WeightNet(lr=1e-2)) if theta else None
-    return optim.Sgd(model.parameters(), options), meta
+    return optim.Sgd(model.parameters(), options), getattr(weighting, "adam", None)
 
 
 def gradient(weighting, model, data):
@@ -112,9 +112,9 @@ def test_cmw_net_with_one_group_is_mw_net():
     ends = []
     for kind, changes in (("mw-net", {}), ("cmw-net", {"groups": 1})):
         weighting, model = method(kind, **changes), plain_network()
-        optimizer, meta = optimisers(model, weighting)
+        optimizer, _ = optimisers(model, weighting)
         for step in range(4):
-            training_step(model, weighting, optimizer, meta, batch(step), batch(100 + step))
+            training_step(model, weighting, optimizer, batch(step), batch(100 + step))
         ends.append(model.state_dict() | weighting.state_dict())
     assert ends[0].keys() == ends[1].keys()
     assert [name for name in ends[0] if not torch.equal(ends[0][name], ends[1][name])] == []
@@ -146,8 +146,8 @@ def test_weights_that_all_vanish_give_a_finite_loss_and_a_zero_gradient(normalis
     assert weighting.weights(torch.rand(12), data).max().item() == 0.0
     assert weighting.objective(model(data.images), data).item() == 0.0
     assert all(float(g.abs().max()) == 0.0 for g in gradient(weighting, model, data))
-    optimizer, meta = optimisers(model, weighting)
-    assert float(training_step(model, weighting, optimizer, meta, data, batch(6))) == 0.0
+    optimizer, _ = optimisers(model, weighting)
+    assert float(training_step(model, weighting, optimizer, data, batch(6))) == 0.0
     assert all(bool(torch.isfinite(p).all()) for p in [*model.parameters(), *weighting.parameters()])
 
 
@@ -178,7 +178,7 @@ def test_transfer_trains_the_classifier_and_not_the_function():
     optimizer, meta = optimisers(model, weighting)
     assert meta is None
     for step in range(3):
-        training_step(model, weighting, optimizer, meta, batch(step), None)
+        training_step(model, weighting, optimizer, batch(step), None)
     assert [k for k, t in weighting.state_dict().items() if not torch.equal(t, frozen[k])] == []
     assert all(not torch.equal(p, start[name]) for name, p in model.named_parameters())
 
@@ -192,11 +192,11 @@ def test_the_virtual_step_leaves_no_trace_in_the_real_one(kind):
     weighting, model, data = method(kind, normalisation="sum"), plain_network(), batch(7)
     before = copy.deepcopy(model)
     theta_before = copy.deepcopy(weighting.state_dict())
-    optimizer, meta = optimisers(model, weighting)
+    optimizer, _ = optimisers(model, weighting)
     for number, momentum in enumerate(optimizer.buffers()):
         momentum.copy_(torch.full_like(momentum, 0.01 * (number + 1)))
     momenta = [momentum.clone() for momentum in optimizer.buffers()]
-    loss = training_step(model, weighting, optimizer, meta, data, batch(8))
+    loss = training_step(model, weighting, optimizer, data, batch(8))
     theta_after = weighting.state_dict()
     assert not torch.equal(theta_after["weight_net.heads.bias"], theta_before["weight_net.heads.bias"])
 
@@ -217,7 +217,7 @@ def test_without_a_meta_batch_theta_stays():
     weighting, model = method("cmw-net"), plain_network()
     optimizer, meta = optimisers(model, weighting)
     theta = [p.detach().clone() for p in weighting.parameters()]
-    training_step(model, weighting, optimizer, meta, batch(1), None)
+    training_step(model, weighting, optimizer, batch(1), None)
     assert all(torch.equal(a, b) for a, b in zip(theta, weighting.parameters(), strict=True))
     assert all(float(buffer.abs().max()) == 0.0 for buffer in meta.buffers())
 
@@ -227,7 +227,7 @@ def test_every_method_trains_a_plain_module(kind):
     weighting, model, data = method(kind), plain_network(), batch(9)
     optimizer, meta = optimisers(model, weighting, lr=0.05)
     losses = [
-        float(training_step(model, weighting, optimizer, meta, data, batch(10) if meta else None))
+        float(training_step(model, weighting, optimizer, data, batch(10) if meta else None))
         for _ in range(12)
     ]
     assert losses[-1] < 0.5 * losses[0]
@@ -237,9 +237,9 @@ def test_every_method_trains_a_plain_module(kind):
 def test_a_torchvision_network_trains_as_it_comes(name):
     model = torchvision.models.get_model(name, num_classes=CLASSES)
     weighting = method("cmw-net")
-    optimizer, meta = optimisers(model, weighting, lr=0.01)
+    optimizer, _ = optimisers(model, weighting, lr=0.01)
     start = [p.detach().clone() for p in [*model.parameters(), *weighting.parameters()]]
-    loss = training_step(model, weighting, optimizer, meta, batch(1, 4, 32), batch(2, 4, 32))
+    loss = training_step(model, weighting, optimizer, batch(1, 4, 32), batch(2, 4, 32))
     assert bool(torch.isfinite(loss))
     end = [*model.parameters(), *weighting.parameters()]
     assert all(bool(torch.isfinite(p).all()) for p in end)
@@ -261,7 +261,7 @@ def assert_stops_before_the_step(weighting, model, data, meta_data, words):
     optimizer, meta = optimisers(model, weighting)
     before = everything(model, weighting, optimizer, meta)
     with pytest.raises(NumericsError, match=words) as raised:
-        training_step(model, weighting, optimizer, meta, data, meta_data if meta else None)
+        training_step(model, weighting, optimizer, data, meta_data if meta else None)
     assert raised.value.exit_code == 4
     after = everything(model, weighting, optimizer, meta)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
@@ -293,7 +293,7 @@ def test_a_weighting_that_is_not_finite_stops_before_the_classifier_moves():
     optimizer, _ = optimisers(model, weighting)
     before = [p.detach().clone() for p in model.parameters()]
     with pytest.raises(NumericsError):
-        training_step(model, weighting, optimizer, None, batch(1), None)
+        training_step(model, weighting, optimizer, batch(1), None)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
@@ -303,4 +303,4 @@ def test_a_run_that_diverges_ends_in_an_error_not_in_a_number(kind):
     optimizer, meta = optimisers(model, weighting, lr=1e30)
     with pytest.raises(NumericsError):
         for step in range(20):
-            training_step(model, weighting, optimizer, meta, batch(step), batch(50) if meta else None)
+            training_step(model, weighting, optimizer, batch(step), batch(50) if meta else None)

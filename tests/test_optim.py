@@ -6,9 +6,10 @@ import pytest
 import torch
 from tiny import network, recipe
 
+from cmw_pipeline.config.methods.weighting import WeightNet
 from cmw_pipeline.config.schema import Sgd as SgdOptions
-from cmw_pipeline.config.schema import WeightNet
-from cmw_pipeline.training.optim import Adam, Sgd, learning_rate
+from cmw_pipeline.meta.adam import Adam
+from cmw_pipeline.training.optim import Sgd, learning_rate
 
 
 def trained(model, step, steps=5):

@@ -19,6 +19,10 @@ KINDS = [
     ("cmw-net", {"normalisation": "sum", "meta_every": 2}),
     ("cmw-net", {"meta_set": "lowest-3", "start_epoch": 1}),
     ("cmw-net", {"meta_set": "random-min"}),
+    ("cmw-net-sl", {"meta_set": "lowest-2", "start_epoch": 1, "memory": 0.9, "meta_mixup": 1.0}),
+    ("cmw-net-sl", {"partner_weight": "permuted", "teacher_until": 2}),
+    ("l2rw", {}),
+    ("mcw", {"start_epoch": 1}),
 ]
 TOTAL_STEPS = 12
 
@@ -86,7 +90,7 @@ def test_two_runs_of_one_seed_are_bitwise_equal_and_two_seeds_differ(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "left_out", ["rng.cpu", "optimizer.", "theta_optimizer.", "method.", "ema.", "meta_rows"]
+    "left_out", ["rng.cpu", "optimizer.", "method.adam.", "method.", "teacher.", "meta_rows"]
 )
 def test_leaving_anything_out_of_the_checkpoint_would_show(tmp_path, left_out):
     """Negative controls: the equality above can fail."""

@@ -200,10 +200,10 @@ def test_held_out_images_are_in_no_training_batch_and_test_images_in_none_at_all
     def fingerprints(batch):
         return {image.numpy().tobytes() for image in batch.images}
 
-    def spy(model, method, optimizer, theta_optimizer, batch, meta_batch):
+    def spy(model, method, optimizer, batch, meta_batch):
         trained.update(fingerprints(batch))
         meta.update(fingerprints(meta_batch) if meta_batch else ())
-        return training_step(model, method, optimizer, theta_optimizer, batch, meta_batch)
+        return training_step(model, method, optimizer, batch, meta_batch)
 
     monkeypatch.setattr(loop, "training_step", spy)
     text = PARAMS.replace("augment: {pad: 1, flip: false}", "augment: {}")

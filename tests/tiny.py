@@ -2,16 +2,18 @@
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 from cmw_pipeline.config.meta_names import parse_meta
-from cmw_pipeline.config.schema import CmwNet, Erm, MwNet, Recipe, WeightNet
+from cmw_pipeline.config.methods import MetaLearned, Method
+from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.data.loader import ImageStore
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Problem
-from cmw_pipeline.training.ema import make_ema
-from cmw_pipeline.training.loop import Meta, Task
-from cmw_pipeline.training.optim import Adam, Sgd
+from cmw_pipeline.training.batches import Meta, Task
+from cmw_pipeline.training.ema import Teacher
+from cmw_pipeline.training.optim import Sgd
 from cmw_pipeline.training.state import TrainState
 
 CPU = torch.device("cpu")
@@ -31,11 +33,18 @@ def recipe(**changes):
     return Recipe.model_validate(body | changes)
 
 
+META_KINDS = ("l2rw", "mcw", "mw-net", "cmw-net", "cmw-net-sl")
+WEIGHT_NET_KINDS = META_KINDS[2:]
+
+
 def options(kind, **changes):
+    """Options of a method, small enough for the tiny task."""
     body = {"kind": kind, "label": "-"}
-    if kind != "erm":
+    if kind in META_KINDS:
         body |= {"meta_set": "clean-2", "meta_batch": 4}
-    return {"erm": Erm, "mw-net": MwNet, "cmw-net": CmwNet}[kind].model_validate(body | changes)
+    if kind in WEIGHT_NET_KINDS:
+        body |= {"weight_net": {"lr": 1e-2}}
+    return TypeAdapter(Method).validate_python(body | changes)
 
 
 def network(dropout=0.3):
@@ -62,7 +71,7 @@ def task(kind="cmw-net", seed=0, recipe=None, **changes):
         return ImageStore.put(pixels, (0.3,), (0.3,), recipe.augment, CPU)
 
     meta = None
-    if kind != "erm":
+    if isinstance(opts, MetaLearned):
         rule = parse_meta(opts.meta_set)
         meta = Meta(rule, rule.per_class or 4, opts.meta_batch, opts.meta_every)
     return Task(
@@ -80,14 +89,12 @@ def task(kind="cmw-net", seed=0, recipe=None, **changes):
 def state(task, kind="cmw-net", dropout=0.3, **changes):
     model = network(dropout)
     method = methods.build(options(kind, **changes), task.problem, seed=1)
-    theta = list(method.parameters())
     torch.manual_seed(2)
     return TrainState(
         model=model,
         method=method,
         optimizer=Sgd(model.parameters(), task.recipe.optimizer),
-        theta_optimizer=Adam(theta, WeightNet(lr=1e-2)) if theta else None,
-        ema=make_ema(model, task.recipe.ema),
+        teacher=None if task.recipe.ema is None else Teacher(model),
         device=CPU,
         meta_rows=torch.empty(0, dtype=torch.int64),
         loss_sum=torch.zeros((), dtype=torch.float64),

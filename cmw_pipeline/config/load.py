@@ -22,6 +22,8 @@ _MAX_SHOWN = 40
 _BAD_SCALARS = (ValueError, LookupError, AttributeError)
 """What PyYAML's own constructors raise on scalars such as ``2020-13-45`` and ``!!bool x``."""
 _YAML_FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*[eE][-+][0-9]+")
+LEARNS = ("mw-net", "cmw-net", "cmw-net-sl")
+"""Kinds of methods that learn a weighting function."""
 Problem = tuple[str, str]
 """(place, what is wrong and what would be right)."""
 
@@ -242,7 +244,7 @@ def _broken_run(raw: dict[str, Any], run: Any, place: str) -> list[Problem]:
         *_missing(raw, "recipes", cell.recipe, place),
         *_impossible_bias(raw, cell.dataset, cell.bias, place),
     ]
-    if _dict(_dict(raw.get("methods")).get(cell.method)).get("kind") in ("erm", "transfer"):
+    if _dict(_dict(raw.get("methods")).get(cell.method)).get("kind") not in LEARNS:
         text = f"{cell.method!r} learns no weighting function; name a meta-learned method"
         problems.append((place, text))
     return problems

@@ -16,7 +16,8 @@ from typing import Any
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
 from cmw_pipeline.config.datasets import class_map
 from cmw_pipeline.config.meta_names import parse_meta
-from cmw_pipeline.config.schema import MetaLearned, Params, Table, Transfer
+from cmw_pipeline.config.methods import MetaLearned, Method, Transfer, WeightNetMethod
+from cmw_pipeline.config.schema import Params, Table
 from cmw_pipeline.errors import ConfigError
 
 RESULTS = "results"
@@ -25,9 +26,9 @@ STAGE_VERSIONS = {
     "download": 1,
     "inject": 1,
     "metaset": 1,
-    "train": 1,
+    "train": 2,
     "export": 1,
-    "transfer": 1,
+    "transfer": 2,
     "table": 1,
 }
 """Raise a number when the stage's output changes for the same parameters."""
@@ -139,7 +140,7 @@ class Plan:
     def export(self, name: str) -> Artefact:
         """The weighting function that the run of this name learned."""
         cell = Cell.parse(name)
-        if not isinstance(self._get("methods", cell.method), MetaLearned):
+        if not isinstance(self._get("methods", cell.method), WeightNetMethod):
             raise ConfigError(f"{name}: {cell.method!r} learns no weighting function to export")
         run = self.train(name)
         return Artefact("export", name, {}, {"run": run, "biased": run.inputs["biased"]})
@@ -204,9 +205,14 @@ class Plan:
             )
         return artefact
 
+    def options(self, cell: Cell) -> Method:
+        """The cell's method with the options it has in that cell."""
+        options: Method = self._get("methods", cell.method).at(cell.dataset, cell.bias)
+        return options
+
     def _training(self, stage: str, name: str) -> Artefact:
         cell = Cell.parse(name)
-        method = self._get("methods", cell.method)
+        method, recipe = self.options(cell), self._get("recipes", cell.recipe)
         if (method.kind == "transfer") != (stage == "transfer"):
             right = "transfer" if method.kind == "transfer" else "train"
             raise ConfigError(f"{name}: {cell.method!r} is made by `cmw {right}`, not by `cmw {stage}`")
@@ -216,10 +222,12 @@ class Plan:
             inputs["metaset"] = self.metaset(f"{cell.dataset}/{cell.bias}/{method.meta_set}")
         if isinstance(method, Transfer):
             inputs["weighting"] = self.export(method.weighting)
-        recipe = self._get("recipes", cell.recipe)
+        if first := getattr(method, "first", None):
+            bias, at = first.bias or cell.bias, first.recipe or cell.recipe
+            inputs["first"] = self.run(Cell(cell.dataset, bias, first.method, at, cell.seed))
         request = {
             "source": self._get("datasets", cell.dataset).source,
-            "method": method.model_dump(exclude={"label"}),
+            "method": method.model_dump(exclude={"label", "where"}),
             "recipe": recipe.model_dump(),
             "seed": cell.seed,
         }

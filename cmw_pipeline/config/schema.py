@@ -2,38 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from cmw_pipeline.config.bias_names import parse_bias
-from cmw_pipeline.config.meta_names import parse_meta
-
-
-def _bias_name(name: str) -> str:
-    parse_bias(name)
-    return name
-
-
-def _meta_name(name: str) -> str:
-    parse_meta(name)
-    return name
-
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=60)]
-"""A name that goes into paths and commands: lower-case letters, digits, dots and dashes."""
-BiasName = Annotated[str, AfterValidator(_bias_name)]
-MetaName = Annotated[str, AfterValidator(_meta_name)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-RunName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+/[^/]+/[^/]+/seed[0-9]+$")]
-"""dataset/bias/method/recipe/seedN."""
-
-
-class Model(BaseModel):
-    """Strict base: no coercion, no unknown keys, no NaN, immutable."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+from cmw_pipeline.config.methods import Method
+from cmw_pipeline.config.methods.base import (
+    BiasName,
+    Count,
+    Model,
+    Name,
+    NonNegative,
+    Positive,
+    RunName,
+    Seed,
+)
 
 
 class Dataset(Model):
@@ -100,11 +81,12 @@ Schedule = Annotated[Constant | Steps | Cosine | Restarts, Field(discriminator="
 
 
 class Augment(Model):
-    """Random crop after padding, and horizontal flip."""
+    """Random crop after padding, horizontal flip, and cutout."""
 
     pad: int = Field(0, ge=0, description="pixels added on each side before a random crop")
     pad_mode: Literal["zero", "reflect"] = "zero"
     flip: bool = False
+    cutout: int = Field(0, ge=0, description="side of the square without content; 0: none")
 
 
 class Recipe(Model):
@@ -118,65 +100,6 @@ class Recipe(Model):
     augment: Augment = Augment()
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights; null: none")
     smoke: bool = Field(False, description="too short to compare with anything; tables say so")
-
-
-class MethodBase(Model):
-    """What every method has."""
-
-    label: str = Field(min_length=1, max_length=60, description="its row in the tables")
-
-
-class Erm(MethodBase):
-    """Empirical risk minimisation: mean cross-entropy of the given labels."""
-
-    kind: Literal["erm"]
-
-
-class WeightNet(Model):
-    """The network from a sample's loss to its weight, and its Adam optimiser."""
-
-    hidden: Count = 100
-    lr: Positive = 1.0e-3
-    weight_decay: NonNegative = 1.0e-4
-
-
-class MetaLearned(MethodBase):
-    """What the meta-learned weightings share."""
-
-    meta_set: MetaName = Field(description="clean-K, lowest-K or random-min")
-    meta_batch: Count = 100
-    meta_every: Count = Field(1, description="iterations from one meta step to the next")
-    start_epoch: int = Field(0, ge=0, description="plain cross-entropy before this epoch")
-    normalisation: Literal["mean", "sum"] = Field(
-        "mean",
-        description="divide the weighted loss by the batch size or by the detached sum of weights",
-    )
-    weight_net: WeightNet = WeightNet()
-
-
-class MwNet(MetaLearned):
-    """Meta-Weight-Net (Shu et al., NeurIPS 2019): one function for all classes."""
-
-    kind: Literal["mw-net"]
-
-
-class CmwNet(MetaLearned):
-    """CMW-Net (Shu et al., TPAMI 2023): one function per group of classes of similar size."""
-
-    kind: Literal["cmw-net"]
-    groups: Count = 3
-
-
-class Transfer(MethodBase):
-    """Training under a frozen weighting function that another run learned."""
-
-    kind: Literal["transfer"]
-    weighting: RunName = Field(description="the run it was learned in: dataset/bias/method/recipe/seedN")
-    start_epoch: int = Field(0, ge=0, description="plain cross-entropy before this epoch")
-    normalisation: Literal["mean", "sum"] = "mean"
-
-
-Method = Annotated[Erm | MwNet | CmwNet | Transfer, Field(discriminator="kind")]
 
 
 class Block(Model):

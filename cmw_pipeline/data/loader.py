@@ -41,47 +41,85 @@ class ImageStore:
         scale = [torch.tensor(v, device=device).view(-1, 1, 1) * 255 for v in (mean, std)]
         return cls(pixels, augment.pad, *scale)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of an image."""
+        height, width = self.padded.shape[2:]
+        return height - 2 * self.pad, width - 2 * self.pad
+
     def plain(self, rows: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) normalised images without augmentation."""
         inner = slice(self.pad, -self.pad or None)
         return self._normalise(self.padded[rows][:, :, inner, inner])
 
-    def augmented(self, rows: torch.Tensor, shift: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) normalised images, each cropped at its shift and mirrored where ``flip``.
+    def augmented(self, draws: "Draws") -> torch.Tensor:
+        """(B, C, H, W) normalised images, cropped, mirrored and with a hole as drawn."""
+        images = self._normalise(self._cropped(draws))
+        return images if draws.hole is None else images.masked_fill(self._holes(draws.hole), 0.0)
 
-        Args:
-            rows: (B,) int64.
-            shift: (B, 2) int64 corner of the crop in the padded image, each in 0..2 pad.
-            flip: (B,) bool.
-        """
-        channels, height, width = self.padded.shape[1:]
-        height, width = height - 2 * self.pad, width - 2 * self.pad
+    def strong(self, draws: "Draws") -> torch.Tensor:
+        """The same with torchvision's AutoAugment (CIFAR-10 policy), drawn from PyTorch's own generator."""
+        from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy  # seconds, and few need it
+
+        policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
+        pixels = self._cropped(draws)
+        colours = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+        images = torch.stack([policy(image) for image in colours])[:, : pixels.shape[1]]
+        return self._normalise(images)
+
+    def _cropped(self, draws: "Draws") -> torch.Tensor:
+        channels, (height, width) = self.padded.shape[1], self.size
         device = self.padded.device
-        down = torch.arange(height, device=device) + shift[:, :1]
-        across = torch.arange(width, device=device).expand(len(rows), width)
-        across = torch.where(flip[:, None], width - 1 - across, across) + shift[:, 1:]
-        picked = self.padded[
-            rows[:, None, None, None],
+        down = torch.arange(height, device=device) + draws.shift[:, :1]
+        across = torch.arange(width, device=device).expand(len(draws.rows), width)
+        across = torch.where(draws.flip[:, None], width - 1 - across, across) + draws.shift[:, 1:]
+        return self.padded[
+            draws.rows[:, None, None, None],
             torch.arange(channels, device=device)[None, :, None, None],
             down[:, None, :, None],
             across[:, None, None, :],
         ]
-        return self._normalise(picked)
+
+    def _holes(self, hole: torch.Tensor) -> torch.Tensor:
+        """(B, 1, H, W) bool: true inside each sample's square, whose edges may lie outside the picture."""
+        sides = [torch.arange(side, device=hole.device) for side in self.size]
+        inside = [
+            (side >= hole[:, axis, None]) & (side < hole[:, axis, None] + hole[:, 2, None])
+            for axis, side in enumerate(sides)
+        ]
+        return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
 
     def _normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         return (pixels.float() - self.mean) / self.std
 
 
 @dataclass(frozen=True)
+class Draws:
+    """What happens to each sample of a batch in one view."""
+
+    rows: torch.Tensor
+    """(B,) int64."""
+    shift: torch.Tensor
+    """(B, 2) int64 corner of the crop in the padded image, each in 0..2 pad."""
+    flip: torch.Tensor
+    """(B,) bool."""
+    hole: torch.Tensor | None
+    """(B, 3) int64: upper edge, left edge and side of a square without content; None: no cutout."""
+
+
+@dataclass(frozen=True)
 class EpochPlan:
-    """What an epoch will do to each of its samples, in order of use."""
+    """What an epoch will do to each of its samples, in order of use, in each of V views."""
 
     rows: torch.Tensor
     """(R,) int64, R >= steps * B."""
     shift: torch.Tensor
-    """(R, 2) int64."""
+    """(R, V, 2) int64."""
     flip: torch.Tensor
-    """(R,) bool."""
+    """(R, V) bool."""
+    hole: torch.Tensor | None
+    """(R, V, 3) int64."""
+    batch_size: int
 
     @classmethod
     def draw(
@@ -91,6 +129,8 @@ class EpochPlan:
         steps: int,
         augment: Augment,
         rng: np.random.Generator,
+        views: int = 1,
+        size: tuple[int, int] = (32, 32),
     ) -> "EpochPlan":
         """Permute the pool as often as it takes to fill ``steps`` batches, and draw the augmentation.
 
@@ -102,22 +142,33 @@ class EpochPlan:
             steps: batches in the epoch.
             augment: what is drawn for each sample.
             rng: of this epoch and purpose alone.
+            views: V.
+            size: height and width of the images, for cutout's centres.
         """
         usable = len(pool) // batch_size * batch_size
         passes = -(-steps * batch_size // usable)
         rows = np.concatenate([rng.permutation(pool)[:usable] for _ in range(passes)])
-        shift = rng.integers(0, 2 * augment.pad + 1, (len(rows), 2))
-        flip = rng.random(len(rows)) < 0.5 if augment.flip else np.zeros(len(rows), dtype=bool)
-        return cls(torch.from_numpy(rows), torch.from_numpy(shift), torch.from_numpy(flip))
+        shape = (len(rows), views)
+        shift = rng.integers(0, 2 * augment.pad + 1, (*shape, 2))
+        flip = rng.random(shape) < 0.5 if augment.flip else np.zeros(shape, dtype=bool)
+        hole = None
+        if augment.cutout:
+            centre = rng.integers(0, size, (*shape, 2))
+            side = np.full((*shape, 1), augment.cutout)
+            hole = torch.from_numpy(np.concatenate([centre - augment.cutout // 2, side], axis=2))
+        return cls(torch.from_numpy(rows), torch.from_numpy(shift), torch.from_numpy(flip), hole, batch_size)
 
     def to(self, device: torch.device) -> "EpochPlan":
         """The same plan on the device."""
-        return EpochPlan(self.rows.to(device), self.shift.to(device), self.flip.to(device))
+        hole = None if self.hole is None else self.hole.to(device)
+        tensors = self.rows.to(device), self.shift.to(device), self.flip.to(device)
+        return EpochPlan(*tensors, hole, self.batch_size)
 
-    def batch(self, step: int, batch_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Rows, shifts and flips of one step."""
-        part = slice(step * batch_size, (step + 1) * batch_size)
-        return self.rows[part], self.shift[part], self.flip[part]
+    def batch(self, step: int, view: int = 0) -> Draws:
+        """The draws of one step and view."""
+        part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        hole = None if self.hole is None else self.hole[part, view]
+        return Draws(self.rows[part], self.shift[part, view], self.flip[part, view], hole)
 
 
 def _pad(pixels: torch.Tensor, augment: Augment) -> torch.Tensor:

@@ -2,9 +2,8 @@
 
 import torch
 
-from cmw_pipeline.config.schema import Transfer as Options
-from cmw_pipeline.meta.weighting import WeightingFunction
-from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.config.methods import Transfer as Options
+from cmw_pipeline.methods.base import Batch, Method, Problem, weighted_mean
 
 
 class Transfer(Method):
@@ -14,10 +13,19 @@ class Transfer(Method):
     function was learned.
     """
 
-    def __init__(self, options: Options, problem: Problem, weighting: WeightingFunction) -> None:
+    def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
-        self.weighting = weighting.for_classes(problem.class_counts.cpu().numpy())
+        assert problem.weighting is not None, "a transfer needs the function it transfers"
+        self.normalisation = options.normalisation
+        self.weighting = problem.weighting.for_classes(problem.class_counts.cpu().numpy())
 
     def weights(self, losses: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) frozen V(loss, group)."""
         return self.weighting.weigh(losses, self.weighting.groups[batch.labels])
+
+    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The weighted mean of the losses."""
+        losses = self.losses(logits, batch)
+        if not self.active:
+            return losses.mean()
+        return weighted_mean(losses, self.weights(losses.detach(), batch), self.normalisation)

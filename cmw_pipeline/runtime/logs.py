@@ -4,8 +4,11 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterable
+from typing import TypeVar
 
 from rich.progress import track
+
+T = TypeVar("T")
 
 
 def start_logging() -> None:
@@ -15,7 +18,7 @@ def start_logging() -> None:
     warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.* is deprecated", category=FutureWarning)
 
 
-def progress(steps: Iterable[int], total: int, title: str) -> Iterable[int]:
+def progress(steps: Iterable[T], total: int, title: str) -> Iterable[T]:
     """The steps themselves, behind a progress bar where standard error is a terminal."""
     if not sys.stderr.isatty():
         return steps

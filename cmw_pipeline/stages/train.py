@@ -1,6 +1,6 @@
 """Train one classifier by one method: the stages ``train`` and ``transfer``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -8,27 +8,32 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter
+from safetensors.torch import load_file
 
 from cmw_pipeline.config.datasets import FACTS, DatasetFacts
 from cmw_pipeline.config.meta_names import parse_meta
-from cmw_pipeline.config.schema import MetaLearned, Recipe
-from cmw_pipeline.config.schema import Method as MethodOptions
+from cmw_pipeline.config.methods import MetaLearned
+from cmw_pipeline.config.methods import Method as MethodOptions
+from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.data.loader import ImageStore
 from cmw_pipeline.data.store import read_images
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import save_tensors
+from cmw_pipeline.io.manifests import Stored
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.meta.weighting import load_weighting
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.models import registry as models
+from cmw_pipeline.models.trunk import load_trunk
 from cmw_pipeline.runtime.seeds import stream_seed
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.stages.base import Job
-from cmw_pipeline.training.ema import make_ema
+from cmw_pipeline.training.batches import Meta, Task
+from cmw_pipeline.training.ema import Teacher
 from cmw_pipeline.training.evaluate import predict
-from cmw_pipeline.training.loop import Meta, Task, train
-from cmw_pipeline.training.optim import Adam, Sgd
+from cmw_pipeline.training.loop import train
+from cmw_pipeline.training.optim import Sgd
 from cmw_pipeline.training.state import TrainState
 from cmw_pipeline.types import LABEL_COLUMNS, META_COLUMNS, RUN_COLUMNS, SAMPLE_COLUMNS, TEST, TRAIN
 
@@ -57,7 +62,7 @@ def run(job: Job, device: torch.device, stop: StopRequest, checkpoint_seconds: f
     facts = FACTS[job.params["source"]]
     samples, held_out, test = read_splits(job)
     task = _task(job, recipe, facts, options, (samples, held_out, test), device)
-    state = _state(job, recipe, facts, options, task, device)
+    state = _state(job, options, task, facts.image_shape[2], device)
     train(task, state, stop, job.side, checkpoint_seconds)
     _write(job, task, state, samples)
     job.notes.update({"device": _device_name(device), "smoke": recipe.smoke})
@@ -97,41 +102,51 @@ def _task(
     if isinstance(options, MetaLearned):
         per_class = job.inputs["metaset"].manifest["notes"]["per_class"]
         meta = Meta(parse_meta(options.meta_set), per_class, options.meta_batch, options.meta_every)
+    labels = torch.from_numpy(np.concatenate([samples.labels, held_out.labels])).to(device)
+    images_and_held_out = store(np.concatenate([samples.index, held_out.index]))
+    weighting = load_weighting(job.inputs["weighting"].path) if "weighting" in job.inputs else None
+    problem = Problem(facts.num_classes, labels[: len(samples.labels)], weighting)
+    if "first" in job.inputs:
+        logits = _first_logits(job.inputs["first"], problem, images_and_held_out, facts, device)
+        problem = replace(problem, first_logits=logits)
     return Task(
         recipe=recipe,
         seed=job.params["seed"],
-        problem=Problem(facts.num_classes, torch.from_numpy(samples.labels).to(device)),
-        store=store(np.concatenate([samples.index, held_out.index])),
-        labels=torch.from_numpy(np.concatenate([samples.labels, held_out.labels])).to(device),
+        problem=problem,
+        store=images_and_held_out,
+        labels=labels,
         test_store=store(test.index),
         test_labels=torch.from_numpy(test.labels).to(device),
         meta=meta,
     )
 
 
-def _state(
-    job: Job,
-    recipe: Recipe,
-    facts: DatasetFacts,
-    options: MethodOptions,
-    task: Task,
-    device: torch.device,
-) -> TrainState:
-    seed = task.seed
-    channels = facts.image_shape[2]
-    model = models.build(recipe.network, channels, facts.num_classes, stream_seed(seed, "model")).to(device)
-    weighting = load_weighting(job.inputs["weighting"].path) if "weighting" in job.inputs else None
-    method = methods.build(options, task.problem, stream_seed(seed, "method"), weighting).to(device)
-    theta_optimizer = None
-    if isinstance(options, MetaLearned):
-        theta_optimizer = Adam(method.parameters(), options.weight_net).to(device)
+def _first_logits(
+    first: Stored, problem: Problem, store: ImageStore, facts: DatasetFacts, device: torch.device
+) -> torch.Tensor:
+    """(N, K) logits of the run that this one starts from, on this one's training set."""
+    request = first.manifest["params"]
+    network = Recipe.model_validate(request["recipe"]).network
+    head = methods.METHODS[request["method"]["kind"]].head
+    model = models.build(network, facts.image_shape[2], facts.num_classes, 0, head).to(device)
+    model.load_state_dict(load_file(first.path / MODEL))
+    return predict(model, store, len(problem.labels))
+
+
+def _state(job: Job, options: MethodOptions, task: Task, channels: int, device: torch.device) -> TrainState:
+    seed, recipe, problem = task.seed, task.recipe, task.problem
+    method = methods.build(options, problem, stream_seed(seed, "method")).to(device)
+    model = models.build(
+        recipe.network, channels, problem.num_classes, stream_seed(seed, "model"), method.head, method.towers
+    ).to(device)
+    if method.starts_from_first and "first" in job.inputs:
+        load_trunk(model, load_file(job.inputs["first"].path / MODEL))
     torch.manual_seed(stream_seed(seed, "layers"))  # what dropout draws from
     return TrainState(
         model=model,
         method=method,
         optimizer=Sgd(model.parameters(), recipe.optimizer).to(device),
-        theta_optimizer=theta_optimizer,
-        ema=make_ema(model, recipe.ema),
+        teacher=None if recipe.ema is None else Teacher(model),
         device=device,
         meta_rows=torch.empty(0, dtype=torch.int64, device=device),
         loss_sum=torch.zeros((), dtype=torch.float64, device=device),
@@ -144,8 +159,8 @@ def _write(job: Job, task: Task, state: TrainState, samples: Split) -> None:
     write_table(job.out / ROWS, run_rows(records), RUN_COLUMNS)
     write_table(job.out / SAMPLES, _sample_rows(task, state, samples), SAMPLE_COLUMNS)
     save_tensors(job.out / MODEL, state.model.state_dict())
-    if state.ema is not None:
-        save_tensors(job.out / TEACHER, state.ema.module.state_dict())
+    if state.teacher is not None:
+        save_tensors(job.out / TEACHER, state.teacher.module.state_dict())
     save_tensors(job.out / METHOD, state.method.state_dict())
 
 

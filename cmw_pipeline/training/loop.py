@@ -1,70 +1,27 @@
 """The one training loop. It knows methods only through their contract."""
 
+import functools
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import nn
 
-from cmw_pipeline.config.meta_names import MetaRule
-from cmw_pipeline.config.schema import Recipe
-from cmw_pipeline.data.loader import EpochPlan, ImageStore
+from cmw_pipeline.data.loader import EpochPlan
 from cmw_pipeline.errors import IntegrityError, Preempted
 from cmw_pipeline.io.checkpoints import load_latest, save_checkpoint
-from cmw_pipeline.meta.selection import lowest_per_class, random_per_class
-from cmw_pipeline.methods.base import Batch, Problem
+from cmw_pipeline.methods.base import MetaMethod, Networks
 from cmw_pipeline.metrics.accuracy import top_k_accuracy
 from cmw_pipeline.runtime.logs import progress
-from cmw_pipeline.runtime.seeds import stream
 from cmw_pipeline.runtime.signals import StopRequest
+from cmw_pipeline.training.batches import Task, Turn, meta_plan, pick_meta_rows, show
 from cmw_pipeline.training.evaluate import predict
 from cmw_pipeline.training.optim import learning_rate
 from cmw_pipeline.training.state import TrainState
 from cmw_pipeline.training.step import training_step
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Meta:
-    """Where meta batches come from. ``per_class`` is the resolved number of images a class."""
-
-    rule: MetaRule
-    per_class: int
-    batch_size: int
-    every: int
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a run trains on. Rows 0..N-1 of the store are the training set, held-out meta rows follow."""
-
-    recipe: Recipe
-    seed: int
-    problem: Problem
-    store: ImageStore
-    labels: torch.Tensor
-    """(N + M,) int64: given labels of the training set, then labels of the held-out meta-set."""
-    test_store: ImageStore
-    test_labels: torch.Tensor
-    meta: Meta | None
-
-    @property
-    def num_train(self) -> int:
-        """N."""
-        return len(self.problem.labels)
-
-    @property
-    def batch_size(self) -> int:
-        """B, never more than N."""
-        return min(self.recipe.batch_size, self.num_train)
-
-    @property
-    def steps(self) -> int:
-        """Steps an epoch; an incomplete batch at the end is left out."""
-        return self.num_train // self.batch_size
 
 
 def train(
@@ -81,18 +38,18 @@ def train(
     saved = time.monotonic()
     for epoch in range(state.epoch, task.recipe.epochs):
         started = time.monotonic()
-        _begin_epoch(task, state)
-        plans = _plans(task, state)
+        turns, metas = _begin_epoch(task, state)
+        batches = [(turn, step) for turn in turns for step in range(turn.steps)]
         title = f"epoch {epoch + 1}/{task.recipe.epochs}"
-        for step in progress(range(state.step, task.steps), task.steps - state.step, title):
-            _step(task, state, plans, step)
+        for turn, step in progress(batches[state.step :], len(batches) - state.step, title):
+            _step(task, state, turn, step, metas)
             stopping = bool(stop)
             if stopping or time.monotonic() - saved > checkpoint_seconds:
-                save_checkpoint(side, epoch * task.steps + state.step, *state.pack())
+                save_checkpoint(side, state.iteration, *state.pack())
                 saved = time.monotonic()
             if stopping:
                 raise Preempted(f"stopped by {stop.reason} in {title}; the same command continues it")
-        _end_epoch(task, state, time.monotonic() - started)
+        _end_epoch(task, state, len(batches), time.monotonic() - started)
 
 
 def _resume(state: TrainState, side: Path) -> None:
@@ -109,70 +66,60 @@ def _resume(state: TrainState, side: Path) -> None:
     log.info("continuing in epoch %d after step %d", state.epoch + 1, state.step)
 
 
-def _begin_epoch(task: Task, state: TrainState) -> None:
-    """Set the rate, tell the method, and pick this epoch's meta-set unless resumed inside the epoch."""
-    state.optimizer.rate = learning_rate(task.recipe, state.epoch)
-    state.method.begin_epoch(state.epoch)
-    if task.meta and state.method.active and state.step == 0:
-        state.meta_rows = _meta_rows(task, state, task.meta)
+def _begin_epoch(task: Task, state: TrainState) -> tuple[list[Turn], EpochPlan | None]:
+    """Set the rate, tell the method, pick this epoch's meta-set; the last two not when resumed inside it."""
+    epoch, method = state.epoch, state.method
+    state.optimizer.rate = learning_rate(task.recipe, epoch)
+    method.begin_epoch(epoch)
+    uses_meta = task.meta is not None and method.active
+    if state.step == 0:
+        method.between_epochs(epoch, _networks(task, state))
+        if task.meta is not None and uses_meta:
+            judge = state.teacher or state.model
+            logits = predict(judge, task.store, task.num_train) if task.meta.rule.kind == "lowest" else None
+            state.meta_rows = pick_meta_rows(task, epoch, task.meta, logits)
+    streams = method.turns(epoch)
+    turns = [Turn.draw(task, epoch, number, s, state.device) for number, s in enumerate(streams)]
+    steps = sum(turn.steps for turn in turns)
+    return turns, meta_plan(task, epoch, steps, state.meta_rows) if uses_meta else None
 
 
-def _meta_rows(task: Task, state: TrainState, meta: Meta) -> torch.Tensor:
-    labels = task.problem.labels.cpu().numpy()
-    if meta.rule.kind == "clean":
-        return torch.arange(task.num_train, len(task.labels), device=state.device)
-    if meta.rule.kind == "random":
-        rows = random_per_class(labels, meta.per_class, stream(task.seed, "meta-set", state.epoch))
-    else:
-        logits = predict(state.ema or state.model, task.store, task.num_train)
-        losses = torch.nn.functional.cross_entropy(logits, task.problem.labels, reduction="none")
-        rows = lowest_per_class(labels, losses.cpu().numpy(), meta.per_class)
-    return torch.from_numpy(rows).to(state.device)
+def _networks(task: Task, state: TrainState) -> Networks:
+    def scan(network: nn.Module) -> torch.Tensor:
+        return predict(network, task.store, task.num_train)
+
+    return Networks(state.model, state.teacher, functools.cache(scan))
 
 
-def _plans(task: Task, state: TrainState) -> tuple[EpochPlan, EpochPlan | None]:
-    augment, steps = task.recipe.augment, task.steps
-    rng = stream(task.seed, "batches", state.epoch)
-    train_plan = EpochPlan.draw(np.arange(task.num_train), task.batch_size, steps, augment, rng)
-    if task.meta is None or not state.method.active:
-        return train_plan.to(state.device), None
-    pool = state.meta_rows.cpu().numpy()
-    rng = stream(task.seed, "meta-batches", state.epoch)
-    meta_plan = EpochPlan.draw(pool, min(task.meta.batch_size, len(pool)), steps, augment, rng)
-    return train_plan.to(state.device), meta_plan.to(state.device)
-
-
-def _step(task: Task, state: TrainState, plans: tuple[EpochPlan, EpochPlan | None], step: int) -> None:
-    train_plan, meta_plan = plans
-    batch = _batch(task, train_plan, step, task.batch_size)
+def _step(task: Task, state: TrainState, turn: Turn, step: int, metas: EpochPlan | None) -> None:
+    method = state.method
+    batch = turn.batch(task, step)
     meta_batch = None
-    iteration = state.epoch * task.steps + step
-    if task.meta and meta_plan and iteration % task.meta.every == 0:
-        size = min(task.meta.batch_size, len(state.meta_rows))
-        meta_batch = _batch(task, meta_plan, step, size)
-    loss = training_step(state.model, state.method, state.optimizer, state.theta_optimizer, batch, meta_batch)
-    if state.ema is not None:
-        state.ema.update_parameters(state.model)
-    state.loss_sum += loss
-    state.step = step + 1
+    if metas is not None and task.meta is not None and state.iteration % task.meta.every == 0:
+        assert isinstance(method, MetaMethod)
+        meta_batch = show(task, metas, state.step)
+    with torch.no_grad():
+        batch = method.prepare(batch, Networks(state.model, state.teacher, _no_scan))
+    state.loss_sum += training_step(state.model, method, state.optimizer, batch, meta_batch)
+    if state.teacher is not None:
+        assert task.recipe.ema is not None
+        state.teacher.update(state.model, method.teacher_decay(task.recipe.ema, state.iteration))
+    state.step += 1
+    state.iteration += 1
 
 
-def _batch(task: Task, plan: EpochPlan, step: int, size: int) -> Batch:
-    rows, shift, flip = plan.batch(step, size)
-    augment = task.recipe.augment
-    plain = not augment.pad and not augment.flip
-    images = task.store.plain(rows) if plain else task.store.augmented(rows, shift, flip)
-    return Batch(images, task.labels[rows], rows)
+def _no_scan(network: nn.Module) -> torch.Tensor:
+    raise AssertionError("a scan of the training set belongs between epochs")
 
 
-def _end_epoch(task: Task, state: TrainState, seconds: float) -> None:
+def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> None:
     record = {
         "epoch": state.epoch,
         "lr": learning_rate(task.recipe, state.epoch),
-        "train_loss": float(state.loss_sum) / task.steps,
+        "train_loss": float(state.loss_sum) / steps,
         "seconds": round(seconds, 3),
     }
-    for name, model in (("accuracy", state.model), ("ema_accuracy", state.ema)):
+    for name, model in (("accuracy", state.model), ("ema_accuracy", state.teacher)):
         if model is not None:
             logits = predict(model, task.test_store, len(task.test_labels))
             record[name] = top_k_accuracy(logits.cpu().numpy(), task.test_labels.cpu().numpy())

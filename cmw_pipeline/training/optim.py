@@ -1,20 +1,14 @@
-"""Optimisers with an open state, and the learning rate as a pure function of the epoch.
-
-The updates are PyTorch's functional ones: its optimiser classes load the compiler at their first use, which
-costs a small run more than a second, and hide in nested dicts what a checkpoint wants flat.
-"""
+"""The classifier's optimiser, and its learning rate as a pure function of the epoch."""
 
 import math
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
-from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from cmw_pipeline.config.schema import Constant, Cosine, Recipe, Steps
 from cmw_pipeline.config.schema import Sgd as SgdOptions
-from cmw_pipeline.config.schema import WeightNet as AdamOptions
 
 
 class Sgd(nn.Module):
@@ -29,54 +23,20 @@ class Sgd(nn.Module):
             self.register_buffer(f"momentum{number}", torch.zeros_like(parameter))
 
     @torch.no_grad()
-    def update(self, gradients: Sequence[torch.Tensor]) -> None:
-        """Move the parameters in place, one gradient for each."""
+    def update(self, gradients: Sequence[torch.Tensor | None]) -> None:
+        """Move the parameters in place, one gradient for each; one without a gradient stays as it is."""
+        momenta = list(self.buffers())
+        present = [n for n, gradient in enumerate(gradients) if gradient is not None]
         sgd(
-            self.moved,
-            list(gradients),
-            list(self.buffers()),
+            [self.moved[n] for n in present],
+            [g for g in gradients if g is not None],
+            [momenta[n] for n in present],
             foreach=True,
             weight_decay=self.options.weight_decay,
             momentum=self.options.momentum,
             lr=self.rate,
             dampening=0.0,
             nesterov=self.options.nesterov,
-            maximize=False,
-        )
-
-
-class Adam(nn.Module):
-    """Adam over the parameters of a weighting (Θ), with L2 weight decay, as the published code uses it."""
-
-    def __init__(self, parameters: Iterable[torch.Tensor], options: AdamOptions) -> None:
-        super().__init__()
-        self.moved = list(parameters)
-        self.options = options
-        for name in ("mean", "square"):
-            for number, parameter in enumerate(self.moved):
-                self.register_buffer(f"{name}{number}", torch.zeros_like(parameter))
-        self.register_buffer("steps", torch.zeros(len(self.moved)))
-
-    @torch.no_grad()
-    def update(self, gradients: Sequence[torch.Tensor]) -> None:
-        """Move the parameters in place, one gradient for each."""
-        *moments, steps = self.buffers()
-        count = len(self.moved)
-        adam(
-            self.moved,
-            list(gradients),
-            moments[:count],
-            moments[count:],
-            [],
-            list(steps),
-            foreach=True,
-            capturable=steps.is_cuda,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=self.options.lr,
-            weight_decay=self.options.weight_decay,
-            eps=1e-8,
             maximize=False,
         )
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from cmw_pipeline.methods.base import Method
 from cmw_pipeline.runtime.rng import RngState
-from cmw_pipeline.training.optim import Adam, Sgd
+from cmw_pipeline.training.ema import Teacher
+from cmw_pipeline.training.optim import Sgd
 
 Tensors = dict[str, torch.Tensor]
 
@@ -21,8 +21,7 @@ class TrainState:
     model: nn.Module
     method: Method
     optimizer: Sgd
-    theta_optimizer: Adam | None
-    ema: AveragedModel | None
+    teacher: Teacher | None
     device: torch.device
     meta_rows: torch.Tensor
     """(M,) int64 rows of this epoch's meta-set."""
@@ -30,6 +29,9 @@ class TrainState:
     """Scalar float64: sum of this epoch's training losses so far."""
     epoch: int = 0
     step: int = 0
+    """Steps done in this epoch."""
+    iteration: int = 0
+    """Steps done in all."""
     records: list[dict[str, float]] = field(default_factory=list)
     """One entry a finished epoch."""
 
@@ -41,7 +43,7 @@ class TrainState:
             tensors["rng.cuda"] = rng.cuda
         for name, module in self._modules().items():
             tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
-        return tensors, {"epoch": self.epoch, "step": self.step, "records": self.records}
+        return tensors, self._numbers()
 
     def restore(self, tensors: Tensors, meta: dict[str, Any]) -> None:
         """Become the state that was packed.
@@ -54,15 +56,18 @@ class TrainState:
         RngState(tensors["rng.cpu"], tensors.get("rng.cuda")).restore(self.device)
         self.meta_rows = tensors["meta_rows"].to(self.device)
         self.loss_sum = tensors["loss_sum"].to(self.device)
-        self.epoch, self.step, self.records = meta["epoch"], meta["step"], meta["records"]
+        for name in self._numbers():
+            setattr(self, name, meta[name])
+
+    def _numbers(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("epoch", "step", "iteration", "records")}
 
     def _modules(self) -> dict[str, nn.Module]:
         modules = {
             "model": self.model,
             "method": self.method,
             "optimizer": self.optimizer,
-            "theta_optimizer": self.theta_optimizer,
-            "ema": self.ema,
+            "teacher": self.teacher,
         }
         return {name: module for name, module in modules.items() if module is not None}
 

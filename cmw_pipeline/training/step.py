@@ -1,25 +1,19 @@
 """One training step: virtual step, meta step, real step."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.meta.lookahead import lookahead_gradient
 from cmw_pipeline.meta.tangent import Forward
-from cmw_pipeline.methods.base import Batch, Method
-from cmw_pipeline.training.optim import Adam, Sgd
+from cmw_pipeline.methods.base import Batch, MetaMethod, Method
+from cmw_pipeline.training.optim import Sgd
 
 
 def training_step(
-    model: nn.Module,
-    method: Method,
-    optimizer: Sgd,
-    theta_optimizer: Adam | None,
-    batch: Batch,
-    meta_batch: Batch | None,
+    model: nn.Module, method: Method, optimizer: Sgd, batch: Batch, meta_batch: Batch | None
 ) -> torch.Tensor:
-    """Train on one batch; with a meta batch, improve the weighting first.
+    """Train on one prepared batch; with a meta batch, improve the weighting first.
 
     The forward pass at the current weights serves the virtual and the real step, and is the only one
     that moves batch-norm statistics.
@@ -31,25 +25,33 @@ def training_step(
         NumericsError: a loss or a meta-gradient is not finite; nothing was updated with it.
     """
     model.train()
-    if meta_batch is not None and theta_optimizer is not None:
+    if meta_batch is None:
+        logits = method.logits(model, batch)
+        method.observe(logits.detach(), batch)
+    else:
+        assert isinstance(method, MetaMethod)
         forward = Forward(model, batch.images)
         logits = forward.logits
-        gradient = lookahead_gradient(
-            forward,
-            lambda z: method.objective(z, batch),
-            meta_batch.images,
-            lambda z: F.cross_entropy(z, meta_batch.labels),
-            optimizer.rate,
-            theta_optimizer.moved,
-        )
-        _check(torch.stack([g.sum() for g in gradient]).sum(), "the meta-gradient", batch)
-        theta_optimizer.update(gradient)
-    else:
-        logits = model(batch.images)
+        method.observe(logits.detach(), batch)
+        meta_step(forward, method, optimizer.rate, batch, method.prepare_meta(meta_batch))
     loss = method.objective(logits, batch)
     _check(loss, "the training loss", batch)
-    optimizer.update(torch.autograd.grad(loss, optimizer.moved, materialize_grads=True))
+    optimizer.update(torch.autograd.grad(loss, optimizer.moved, allow_unused=True))
     return loss.detach()
+
+
+def meta_step(forward: Forward, method: MetaMethod, lr: float, batch: Batch, meta_batch: Batch) -> None:
+    """Improve the weighting by the gradient of the meta loss after a virtual step of rate ``lr``."""
+    gradient = lookahead_gradient(
+        forward,
+        lambda z: method.virtual_objective(z, batch),
+        meta_batch.images,
+        lambda z: method.meta_objective(z, meta_batch),
+        lr,
+        method.theta(batch),
+    )
+    _check(torch.stack([g.sum() for g in gradient]).sum(), "the meta-gradient", batch)
+    method.learn(gradient, batch)
 
 
 def _check(value: torch.Tensor, what: str, batch: Batch) -> None:

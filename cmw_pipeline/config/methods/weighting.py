@@ -1,0 +1,101 @@
+"""Options of the methods that learn sample weights on a meta-set, or use weights learned before."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cmw_pipeline.config.methods.base import (
+    Count,
+    Epoch,
+    Fraction,
+    MetaName,
+    MethodBase,
+    Model,
+    NonNegative,
+    Positive,
+    RunName,
+)
+
+BaseLoss = Literal["ce", "ldam", "sade"]
+"""The per-sample loss under the weights: cross-entropy, LDAM on a cosine head, or SADE's three experts."""
+
+
+class MetaLearned(MethodBase):
+    """What the meta-learned weightings share."""
+
+    meta_set: MetaName = Field(description="clean-K, lowest-K or random-min")
+    meta_batch: Count = 100
+    meta_every: Count = Field(1, description="iterations from one meta step to the next")
+    base_loss: BaseLoss = "ce"
+
+
+class L2rw(MetaLearned):
+    """Learning to reweight examples (Ren et al., ICML 2018)."""
+
+    kind: Literal["l2rw"]
+
+
+class Mcw(MetaLearned):
+    """Class-balanced weights plus a meta-learned correction a sample (Jamal et al., CVPR 2020)."""
+
+    kind: Literal["mcw"]
+    beta: float = Field(0.9999, ge=0, lt=1, description="of the effective number of samples")
+    step: Positive = Field(0.01, description="size of the correction's one gradient step")
+
+
+class WeightNet(Model):
+    """The network from a sample's loss to its weight, and its Adam optimiser."""
+
+    hidden: Count = 100
+    lr: Positive = 1.0e-3
+    weight_decay: NonNegative = 1.0e-4
+    amsgrad: bool = False
+
+
+class WeightNetMethod(MetaLearned):
+    """What the methods with a weight net share."""
+
+    normalisation: Literal["mean", "sum"] = Field(
+        "mean",
+        description="divide the weighted loss by the batch size or by the detached sum of weights",
+    )
+    weight_net: WeightNet = WeightNet()
+
+
+class MwNet(WeightNetMethod):
+    """Meta-Weight-Net (Shu et al., NeurIPS 2019): one function for all classes."""
+
+    kind: Literal["mw-net"]
+
+
+class CmwNet(WeightNetMethod):
+    """CMW-Net (Shu et al., TPAMI 2023): one function per group of classes of similar size."""
+
+    kind: Literal["cmw-net"]
+    groups: Count = 3
+
+
+class CmwNetSl(WeightNetMethod):
+    """CMW-Net-SL: the weight that a given label loses goes to the teacher's soft label."""
+
+    kind: Literal["cmw-net-sl"]
+    groups: Count = 3
+    mixup: NonNegative = Field(1.0, description="α of Beta(α, α); 0: no mixup")
+    memory: Fraction = Field(0.0, description="share of the old soft label that stays; 0: none is kept")
+    memory_start: Literal["given", "teacher"] = Field(
+        "teacher", description="the first soft label: the given label, or the teacher's"
+    )
+    partner_weight: Literal["partner-label", "permuted"] = Field(
+        "partner-label",
+        description="a mixed partner's weight: of its label on this image, or as published for Table 2",
+    )
+    meta_mixup: NonNegative = Field(0.0, description="α of the meta batch's mixup; 0: none")
+    teacher_until: Epoch | None = Field(None, description="the teacher stands still from this epoch on")
+
+
+class Transfer(MethodBase):
+    """Training under a frozen weighting function that another run learned."""
+
+    kind: Literal["transfer"]
+    weighting: RunName = Field(description="the run it was learned in: dataset/bias/method/recipe/seedN")
+    normalisation: Literal["mean", "sum"] = "mean"

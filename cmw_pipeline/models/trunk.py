@@ -1,0 +1,30 @@
+"""Start a classifier from the weights of another one that has a different output layer."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from cmw_pipeline.errors import IntegrityError
+from cmw_pipeline.models.twins import Twins
+
+_HEAD = "classifier."
+
+
+def load_trunk(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Copy everything but the output layer into the model, or into each of its towers.
+
+    Args:
+        model: what starts anew.
+        tensors: the state dict of a network of the same kind and width.
+
+    Raises:
+        IntegrityError: a tensor of the trunk is missing or has another shape.
+    """
+    for tower in model.towers if isinstance(model, Twins) else [model]:
+        own = tower.state_dict()
+        for name, tensor in own.items():
+            if not name.startswith(_HEAD):
+                if name not in tensors or tensors[name].shape != tensor.shape:
+                    raise IntegrityError(f"{name}: the network to start from has another shape")
+                tensor.copy_(tensors[name])
