@@ -75,7 +75,30 @@ def test_small_forms(tail):
     assert_close(forward.replayed(direction), forward.repeated(direction))
 
 
-@pytest.mark.parametrize("tail", [F.gelu, lambda z: torch.add(z, z, alpha=2), overwritten])
+class Cube(torch.autograd.Function):
+    """The record sees two multiplications of values that nobody differentiates."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(z):
+        return z * z * z
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, slope):
+        return 3 * ctx.saved_tensors[0] ** 2 * slope
+
+    @staticmethod
+    def jvp(ctx, move):
+        return 3 * ctx.saved_tensors[0] ** 2 * move
+
+
+@pytest.mark.parametrize("tail", [F.gelu, lambda z: torch.add(z, z, alpha=2), overwritten, Cube.apply])
 def test_without_a_rule_it_falls_back_and_is_still_exact(tail):
     forward, direction = passes(Odd(tail), size=2)
     with pytest.raises(NoRule):

@@ -64,8 +64,11 @@ class Record(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _moves(value: Any) -> bool:
-    """Whether autograd would pass a gradient to this argument: not where it was detached."""
-    return isinstance(value, torch.Tensor) and value.requires_grad
+    """Whether autograd would pass a gradient to this argument: not where it was detached.
+
+    Nor inside the forward of a custom autograd function, which runs without gradients.
+    """
+    return isinstance(value, torch.Tensor) and value.requires_grad and torch.is_grad_enabled()
 
 
 class Step:

@@ -44,10 +44,11 @@ class Forward:
             NoRule: an operation has no rule, or a value it needs was overwritten.
         """
         parameters = dict(self.model.named_parameters())
-        tangents = {Slot.of(parameters[name]): move for name, move in direction.items()}
+        tangents: dict[Slot, Any] = {Slot.of(parameter): None for parameter in parameters.values()}
+        tangents |= {Slot.of(parameters[name]): move for name, move in direction.items()}
         with torch.no_grad():
             _replay(self._record.steps, tangents)
-        moved = tangents.get(Slot.of(self.logits))
+        moved = tangents.get(Slot.of(self.logits), _UNKNOWN)
         if moved is _UNKNOWN:
             raise NoRule("the logits come from an operation without a rule")
         return torch.zeros_like(self.logits) if moved is None else moved
@@ -74,19 +75,23 @@ def copied_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
 def _replay(steps: list[Step], tangents: dict[Slot, Any]) -> None:
     """Carry the tangents through all steps in order; each is dropped after its last use.
 
-    A slot names memory, and memory is used again: every operation says anew what its outputs do.
+    A slot names memory, and memory is used again: every operation says anew what its outputs do. A value
+    that autograd differentiates but that no recorded operation made out of another such value (the result
+    of a custom autograd function, say) is not in ``tangents``, and what reads it has no rule.
     """
     for step, done in zip(steps, last_reads(steps), strict=True):
-        moves = [None if slot is None else tangents.get(slot) for slot in step.reads]
-        listed = [tangents[slot] for slot in step.in_lists if slot in tangents]
+        moves = [None if slot is None else tangents.get(slot, _UNKNOWN) for slot in step.reads]
+        listed = [tangents.get(slot, _UNKNOWN) for slot in step.in_lists]
         if any(move is _UNKNOWN for move in (*moves, *listed)):
             raise NoRule(f"an input of {step.func} comes from an operation without a rule")
         for slot in done:
             tangents.pop(slot, None)
         for slot in step.writes:
             tangents.pop(slot, None)
-        if listed or any(move is not None for move in moves):
+        if any(move is not None for move in (*moves, *listed)):
             tangents[step.writes[0]] = _tangent(step, moves)
+        elif any(slot is not None for slot in (*step.reads, *step.in_lists)):
+            tangents[step.writes[0]] = None
 
 
 def _tangent(step: Step, moves: "Moves") -> Any:
