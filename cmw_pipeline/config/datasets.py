@@ -26,7 +26,8 @@ class DatasetFacts:
     """What is known of a dataset before a byte is read.
 
     ``mean`` and ``std`` are per channel in units of pixel/255. ``class_maps`` holds the named maps of
-    asymmetric noise; the first is the default.
+    asymmetric noise; the first is the default, and ``plc`` is the one of PLC's hybrid noise (for digits:
+    its map for MNIST).
     """
 
     num_classes: int
@@ -68,6 +69,7 @@ def _superclasses() -> list[list[int]]:
     return [[fine for fine, group in enumerate(coarse) if group == wanted] for wanted in range(20)]
 
 
+_BLOCKS = [list(range(start, start + 5)) for start in range(0, 100, 5)]
 _BATCH_BYTES, _BATCH100_BYTES = 3_073 * 10_000, 3_074 * 10_000
 
 FACTS: dict[str, DatasetFacts] = {
@@ -77,7 +79,10 @@ FACTS: dict[str, DatasetFacts] = {
         mean=(0.287,),
         std=(0.354,),
         class_names=tuple("0123456789"),
-        class_maps={"one-way": {2: 7, 3: 8, 5: 6, 9: 4}},
+        class_maps={
+            "one-way": {2: 7, 3: 8, 5: 6, 9: 4},
+            "plc": {2: 7, 3: 8, 5: 6, 6: 5, 7: 1},
+        },
     ),
     "cifar10": DatasetFacts(
         num_classes=10,
@@ -85,7 +90,11 @@ FACTS: dict[str, DatasetFacts] = {
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
         class_names=tuple(_CIFAR10_NAMES.split()),
-        class_maps={"one-way": _CIFAR10_MAP, "two-way": {**_CIFAR10_MAP, 5: 3}},
+        class_maps={
+            "one-way": _CIFAR10_MAP,
+            "two-way": {**_CIFAR10_MAP, 5: 3},
+            "plc": {**_CIFAR10_MAP, 5: 3},
+        },
         archives={
             "binary": Archive(
                 urls=(
@@ -148,7 +157,8 @@ FACTS: dict[str, DatasetFacts] = {
         class_names=tuple(_CIFAR100_NAMES.split()),
         class_maps={
             "superclass": _ring(_superclasses()),
-            "blocks": _ring([list(range(start, start + 5)) for start in range(0, 100, 5)]),
+            "blocks": _ring(_BLOCKS),
+            "plc": _ring(_BLOCKS),
         },
         archives={
             "binary": Archive(
