@@ -62,8 +62,8 @@ def _binary(data: bytes, name: str, source: str, rows: int) -> tuple[npt.NDArray
     if len(data) != size:
         raise IntegrityError(f"{name}: {len(data)} bytes; expected {size}, which are {rows} rows")
     records = np.frombuffer(data, np.uint8).reshape(rows, before + _PIXELS)
-    _check_range(records[:, before - 1], FACTS[source].num_classes, name, "label")
-    _check_range(records[:, : before - 1].ravel(), _SUPERCLASSES, name, "superclass")
+    check_range(records[:, before - 1], FACTS[source].num_classes, name, "label")
+    check_range(records[:, : before - 1].ravel(), _SUPERCLASSES, name, "superclass")
     return records[:, before:], records[:, before - 1].astype(np.int16)
 
 
@@ -82,8 +82,13 @@ def _integers(labels: list[Any], classes: int, name: str) -> Labels:
     return np.array(labels, np.int16)
 
 
-def _check_range(values: npt.NDArray[np.uint8], classes: int, name: str, what: str) -> None:
-    wrong = np.flatnonzero(values >= classes)
+def check_range(values: npt.NDArray[np.integer], classes: int, name: str, what: str) -> None:
+    """See that all values lie in [0, classes).
+
+    Raises:
+        IntegrityError: one does not; the message names the row.
+    """
+    wrong = np.flatnonzero((values < 0) | (values >= classes))
     if wrong.size:
         row = int(wrong[0])
         raise IntegrityError(f"{name}: row {row}: {what} {values[row]}; expected 0 to {classes - 1}")

@@ -1,12 +1,15 @@
-"""Raw data: from the publisher, from a file or folder at hand, or from an installed package."""
+"""Raw data and label files: from the publisher, from a file or folder at hand, or from a package."""
 
 import hashlib
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
+from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.datasets import FACTS, Archive
+from cmw_pipeline.config.label_files import LabelFile, label_file
 from cmw_pipeline.data.cifar import read_cifar
 from cmw_pipeline.data.digits import read_digits
+from cmw_pipeline.data.label_files import label_digest, read_label_file, write_given
 from cmw_pipeline.data.store import write_raw
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.archives import SIZE_CAP, Members, read_members, top_folder
@@ -16,10 +19,11 @@ from cmw_pipeline.stages.base import Job
 
 
 def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False) -> None:
-    """Write ``images.npy`` and ``labels.parquet`` of a dataset.
+    """Write ``images.npy`` and ``labels.parquet`` of a dataset, or the ``labels.parquet`` of a label file.
 
     Args:
-        job: its parameters name the ``source`` and, for CIFAR, the published ``form`` to fetch.
+        job: its parameters name the ``source`` and, for CIFAR, the published ``form`` to fetch; or the
+            ``source`` and the bias step whose label file is wanted, as ``labels``.
         local: an archive or a folder to read in place of fetching, of either form.
         accept_unverified: take local files whose hashes are not the published ones, and say so in the
             notes; their sizes, shapes and labels must still be right.
@@ -30,6 +34,9 @@ def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False)
         SystemFault: no mirror can be reached, or a file cannot be read or written.
     """
     source = job.params["source"]
+    if "labels" in job.params:
+        _write_labels(job, local, accept_unverified=accept_unverified)
+        return
     if source == "digits":
         if local is not None:
             raise ConfigError("digits come with scikit-learn; there is nothing to read from a file")
@@ -53,10 +60,62 @@ def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False)
     write_raw(job.out, *read_cifar(files, source))
 
 
+def _write_labels(job: Job, local: Path | None, *, accept_unverified: bool) -> None:
+    """The label file of one bias step, ``plc:type1-0.35``, ``human-worst`` or a user's ``file-DIGEST``.
+
+    A copy at hand may be in any format that :func:`read_label_file` reads: the labels themselves are
+    compared with the published ones.
+    """
+    source = job.params["source"]
+    (step,) = parse_bias(job.params["labels"])
+    facts = label_file(source, step)
+    if local is not None:
+        file = local
+        job.notes["origin"] = local.resolve().name
+    elif facts is not None:
+        file = _downloads(job) / PurePosixPath(facts.url).name
+        job.notes["origin"] = fetch([facts.url], facts.sha256, file)
+    else:
+        raise ConfigError(
+            f"{job.artefact.name}: a label file of your own has no address to fetch it from",
+            f"use `cmw download {job.artefact.name} --from FILE`",
+        )
+    labels, clean = read_label_file(file, FACTS[source].num_classes, facts.entry if facts else None)
+    digest = label_digest(labels)
+    problem = _other_labels(digest, step.word, facts, len(labels))
+    if problem and (facts is None or len(labels) != facts.rows or not accept_unverified):
+        raise IntegrityError(f"{file}: {problem[0]}", problem[1])
+    job.notes["verified"] = problem is None
+    job.notes["labels_sha256"] = digest
+    write_given(job.out, labels, clean)
+
+
+def _other_labels(
+    digest: str, word: str | None, facts: LabelFile | None, rows: int
+) -> tuple[str, str] | None:
+    """Why labels are not the ones that the step names, and what to do; None where they are."""
+    if facts is None:
+        name = f"file-{digest[:12]}"
+        return None if digest.startswith(word or "-") else (f"its labels are {name}", f"name the bias {name}")
+    if rows != facts.rows:
+        return f"{rows} labels; expected {facts.rows}", "the file is of another dataset or split"
+    if digest != facts.labels_sha256:
+        return (
+            f"not the published labels: their sha256 is {digest}; expected {facts.labels_sha256}",
+            "use `--accept-unverified` to go on; everything made from them will say so",
+        )
+    return None
+
+
+def _downloads(job: Job) -> Path:
+    """Where fetched files stay: ``results/downloads``."""
+    return job.side.parent.parent / "downloads"
+
+
 def _fetched(job: Job) -> dict[str, bytes]:
     """The wanted files of the published archive, which stays in ``results/downloads``."""
     archive = FACTS[job.params["source"]].archives[job.params["form"]]
-    file = job.side.parent.parent / "downloads" / PurePosixPath(archive.urls[0]).name
+    file = _downloads(job) / PurePosixPath(archive.urls[0]).name
     job.notes["origin"] = fetch(archive.urls, archive.sha256, file)
     return read_members(file, archive.folder, archive.members)
 
