@@ -61,6 +61,9 @@ class Case:
     def lookahead(self):
         training_step(self.model, self.method, self.optimizer, self.batch, self.meta)
 
+    def low_memory(self):
+        training_step(self.model, self.method, self.optimizer, self.batch, self.meta, lean=True)
+
     def lookahead_by_forward_mode(self):
         replayed, Forward.tangent = Forward.tangent, Forward.repeated
         try:
@@ -105,6 +108,7 @@ VARIANTS = {
     "double_backward": Case.double_backward,
     "functional_double_backward": Case.functional_double_backward,
     "lookahead": Case.lookahead,
+    "low_memory": Case.low_memory,
     "lookahead_by_forward_mode": Case.lookahead_by_forward_mode,
 }
 

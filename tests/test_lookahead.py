@@ -11,7 +11,7 @@ from torch.func import functional_call
 from cmw_pipeline.config.methods.weighting import CmwNet as CmwOptions
 from cmw_pipeline.config.methods.weighting import MwNet as MwOptions
 from cmw_pipeline.meta.lookahead import lookahead_gradient
-from cmw_pipeline.meta.tangent import Forward
+from cmw_pipeline.meta.tangent import Forward, LeanForward
 from cmw_pipeline.methods.base import Batch, Problem, weighted_mean
 from cmw_pipeline.methods.registry import build
 from cmw_pipeline.models.resnet32 import BasicBlock
@@ -76,14 +76,23 @@ def meta_loss_ahead(model, theta_objective, data, meta, create_graph):
     return F.cross_entropy(functional_call(model, (ahead, buffers), (meta.images,)), meta.labels)
 
 
-@pytest.fixture(params=["replayed", "repeated"], autouse=True)
+WAYS = {
+    "record": (Forward, "replayed"),
+    "second pass": (LeanForward, "replayed"),
+    "jvp": (Forward, "repeated"),
+}
+
+
+@pytest.fixture(params=WAYS, autouse=True)
 def way(request, monkeypatch):
-    """Both ways to the tangent: along the record (which must not fall back), and by a second pass."""
-    monkeypatch.setattr(Forward, "tangent", getattr(Forward, request.param))
+    """All ways to the tangent; the first two must not fall back on the last."""
+    kind, name = WAYS[request.param]
+    monkeypatch.setattr(kind, "tangent", getattr(kind, name))
+    return kind
 
 
-def ours(model, objective, data, meta, theta):
-    forward = Forward(model, data.images)
+def ours(way, model, objective, data, meta, theta):
+    forward = way(model, data.images)
     return lookahead_gradient(
         forward, objective, meta.images, lambda z: F.cross_entropy(z, meta.labels), LR, theta
     )
@@ -99,16 +108,16 @@ def close(found, expected, tolerance):
 @pytest.mark.parametrize("form", [hard_label, soft_label])
 @pytest.mark.parametrize("normalisation", ["mean", "sum"])
 @pytest.mark.parametrize("kind", ["mw-net", "cmw-net"])
-def test_equals_double_backward_to_1e_9_with_batch_norm(kind, normalisation, form):
+def test_equals_double_backward_to_1e_9_with_batch_norm(way, kind, normalisation, form):
     model, weighting = network(), method(kind, normalisation)
     data, meta = batch(5), batch(6)
     objective, theta = form(weighting, data), weighting.theta(data)
     oracle = torch.autograd.grad(meta_loss_ahead(model, objective, data, meta, True), theta)
-    close(ours(model, objective, data, meta, theta), oracle, 1e-9)
+    close(ours(way, model, objective, data, meta, theta), oracle, 1e-9)
 
 
 @pytest.mark.parametrize("normalisation", ["mean", "sum"])
-def test_equals_finite_differences(normalisation):
+def test_equals_finite_differences(way, normalisation):
     """Independent of autograd over the weighting: Theta is moved and the whole look-ahead repeated.
 
     The detached normaliser is held at its value, as the method defines it.
@@ -129,7 +138,7 @@ def test_equals_finite_differences(normalisation):
         losses = F.cross_entropy(z, data.labels, reduction="none")
         return (weighting.weights(losses.detach(), data) * losses).sum() / mass
 
-    found = ours(model, hard_label(weighting, data), data, meta, theta)
+    found = ours(way, model, hard_label(weighting, data), data, meta, theta)
     eps = 1e-5
     for position, parameter in enumerate(theta):
         entry = int(found[position].abs().argmax())
@@ -144,30 +153,30 @@ def test_equals_finite_differences(normalisation):
         assert analytic == pytest.approx(numeric, rel=1e-6, abs=1e-12)
 
 
-def test_dropout_draws_the_same_mask_in_every_pass():
+def test_dropout_draws_the_same_mask_in_every_pass(way):
     model, weighting = network(dropout=0.5), method("mw-net", "mean")
     data, meta = batch(9), batch(10)
     theta = weighting.theta(data)
     objective = hard_label(weighting, data)
     torch.manual_seed(0)
-    found = ours(model, objective, data, meta, theta)
+    found = ours(way, model, objective, data, meta, theta)
     torch.manual_seed(0)
     oracle = torch.autograd.grad(meta_loss_ahead(model, objective, data, meta, True), theta)
     close(found, oracle, 1e-9)
 
 
-def test_leaves_weights_statistics_and_gradients_alone():
+def test_leaves_weights_statistics_and_gradients_alone(way):
     model, weighting = network(), method("cmw-net", "mean")
     data, meta = batch(11), batch(12)
     reference = copy.deepcopy(model)
     reference(data.images)  # the one forward pass that may move the statistics
-    ours(model, hard_label(weighting, data), data, meta, weighting.theta(data))
+    ours(way, model, hard_label(weighting, data), data, meta, weighting.theta(data))
     for (name, a), b in zip(model.state_dict().items(), reference.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert all(p.grad is None for p in [*model.parameters(), *weighting.parameters()])
 
 
-def test_detached_normaliser_keeps_the_gradient_of_a_common_factor():
+def test_detached_normaliser_keeps_the_gradient_of_a_common_factor(way):
     """With equal weights everywhere the head bias scales them all: it matters only where the sum is detached.
 
     (The published choice; a normaliser that is not detached would cancel the factor.)
@@ -182,18 +191,18 @@ def test_detached_normaliser_keeps_the_gradient_of_a_common_factor():
         v = weighting.weights(losses.detach(), data)
         return (v * losses).sum() / v.sum()
 
-    (detached,) = ours(model, hard_label(weighting, data), data, meta, [bias])
-    (cancelled,) = ours(model, attached, data, meta, [bias])
+    (detached,) = ours(way, model, hard_label(weighting, data), data, meta, [bias])
+    (cancelled,) = ours(way, model, attached, data, meta, [bias])
     assert float(detached.abs()) > 1e-6
     assert float(cancelled.abs()) < 1e-12
 
 
-def test_frozen_parameters_are_not_moved_by_the_virtual_step():
+def test_frozen_parameters_are_not_moved_by_the_virtual_step(way):
     model, weighting = network(), method("mw-net", "mean")
     model[0].requires_grad_(False)
     data, meta = batch(15), batch(16)
     theta = weighting.theta(data)
-    found = ours(model, hard_label(weighting, data), data, meta, theta)
+    found = ours(way, model, hard_label(weighting, data), data, meta, theta)
 
     trainable = {k: p for k, p in model.named_parameters() if p.requires_grad}
     frozen = {k: p for k, p in model.named_parameters() if not p.requires_grad}
@@ -205,3 +214,19 @@ def test_frozen_parameters_are_not_moved_by_the_virtual_step():
     buffers = {k: b.clone() for k, b in model.named_buffers()}
     z = functional_call(model, (ahead | frozen, buffers), (meta.images,))
     close(found, torch.autograd.grad(F.cross_entropy(z, meta.labels), theta), 1e-9)
+
+
+def test_the_second_pass_leaves_the_same_graph_for_the_real_step():
+    """Its logits and their gradients are those of the first, which may be freed; dropout draws the same."""
+    model, data = network(dropout=0.5), batch(17)
+    torch.manual_seed(4)
+    lean = LeanForward(copy.deepcopy(model), data.images)
+    torch.manual_seed(4)
+    full = Forward(model, data.images)
+    direction = {name: torch.randn_like(p) for name, p in model.named_parameters()}
+    close([lean.replayed(direction)], [full.repeated(direction)], 1e-12)
+    slopes = [
+        torch.autograd.grad(F.cross_entropy(f.logits, data.labels), list(f.model.parameters()))
+        for f in (lean, full)
+    ]
+    close(*slopes, 1e-12)

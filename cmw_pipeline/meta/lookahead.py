@@ -31,7 +31,7 @@ def lookahead_gradient(
     """Gradient of the meta loss after one virtual step, with respect to the weighting's parameters.
 
     The look-ahead leaves the model untouched: its weights, its batch-norm statistics, its gradients. The
-    graph of ``forward`` is kept, so that the real step can use it.
+    real step can use the graph of ``forward.logits`` afterwards.
 
     Args:
         forward: the pass of the training batch through the model, in training mode.
@@ -44,10 +44,12 @@ def lookahead_gradient(
     Returns:
         One gradient for each entry of ``theta``.
     """
-    model, logits = forward.model, forward.logits
+    model = forward.model
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    loss = objective(logits)
-    slopes = torch.autograd.grad(loss, list(weights.values()), retain_graph=True, materialize_grads=True)
+    loss = objective(forward.logits)
+    slopes = torch.autograd.grad(
+        loss, list(weights.values()), retain_graph=forward.keeps_graph, materialize_grads=True
+    )
     ahead = {
         name: (weight - lr * slope).detach().requires_grad_()
         for (name, weight), slope in zip(weights.items(), slopes, strict=True)
@@ -55,6 +57,6 @@ def lookahead_gradient(
     meta_loss = meta_objective(functional_call(model, (ahead, copied_buffers(model)), (meta_images,)))
     direction = torch.autograd.grad(meta_loss, list(ahead.values()), materialize_grads=True)
     tangent = forward.tangent(dict(zip(ahead, direction, strict=True)))
-    z = logits.detach().requires_grad_()
+    z = forward.logits.detach().requires_grad_()
     (slope,) = torch.autograd.grad(objective(z), z, create_graph=True)
     return list(torch.autograd.grad(-lr * (slope * tangent).sum(), list(theta)))

@@ -59,8 +59,12 @@ class Record(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return out
         outs = out if isinstance(out, tuple) else (out,)
         kept = self._kept.get(func, ())
-        self.steps.append(Step(func, args, kwargs or {}, outs, reads, in_lists, kept))
+        self.take(Step(func, args, kwargs or {}, outs, reads, in_lists, kept))
         return out
+
+    def take(self, step: "Step") -> None:
+        """Keep the step."""
+        self.steps.append(step)
 
 
 def _moves(value: Any) -> bool:
@@ -93,6 +97,11 @@ class Step:
         tensors = [t for t in (*self.args, *self.outs) if isinstance(t, torch.Tensor)]
         self._versions = [(t, version if t is outs[0] else t._version) for t in tensors]
 
+    @property
+    def moving(self) -> list[Slot]:
+        """The slots of all arguments that autograd would pass a gradient to."""
+        return [slot for slot in (*self.reads, *self.in_lists) if slot is not None]
+
     def check(self) -> None:
         """Refuse where a value that was kept has been written to since."""
         if any(tensor._version != version for tensor, version in self._versions):
@@ -117,13 +126,12 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def last_reads(steps: list[Step]) -> list[list[Slot]]:
-    """For each step the slots that are read there for the last time before they are written again."""
+def last_reads(steps: list[Step]) -> list[list[int]]:
+    """For each step the numbers of its ``moving`` that nobody reads again before they are rewritten."""
     awaited: set[Slot] = set()
-    last: list[list[Slot]] = []
+    last: list[list[int]] = []
     for step in reversed(steps):
         awaited.difference_update(step.writes)
-        read = {slot for slot in (*step.reads, *step.in_lists) if slot is not None}
-        last.append([slot for slot in read if slot not in awaited])
-        awaited |= read
+        last.append([n for n, slot in enumerate(step.moving) if slot not in awaited])
+        awaited.update(step.moving)
     return last[::-1]

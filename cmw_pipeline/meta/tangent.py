@@ -22,13 +22,20 @@ aten = torch.ops.aten
 class Forward:
     """One forward pass of a model in its current mode; ``logits`` (B, K) carry their graph."""
 
+    keeps_graph = True
+    """Whether the graph is used again after :meth:`tangent`."""
+
     def __init__(self, model: nn.Module, images: torch.Tensor) -> None:
         self.model = model
         self.images = images
         self._draws = RngState.capture(images.device)
-        self._record = Record(_KEPT)
+        self._record = Record(self._kept)
         with self._record:
             self.logits: torch.Tensor = model(images)
+
+    @property
+    def _kept(self) -> dict[Any, tuple[int, ...]]:
+        return _KEPT
 
     def tangent(self, direction: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(B, K): how the logits move when each named parameter moves along its direction."""
@@ -43,15 +50,11 @@ class Forward:
         Raises:
             NoRule: an operation has no rule, or a value it needs was overwritten.
         """
-        parameters = dict(self.model.named_parameters())
-        tangents: dict[Slot, Any] = {Slot.of(parameter): None for parameter in parameters.values()}
-        tangents |= {Slot.of(parameters[name]): move for name, move in direction.items()}
+        tangents = self._starts(direction)
         with torch.no_grad():
-            _replay(self._record.steps, tangents)
-        moved = tangents.get(Slot.of(self.logits), _UNKNOWN)
-        if moved is _UNKNOWN:
-            raise NoRule("the logits come from an operation without a rule")
-        return torch.zeros_like(self.logits) if moved is None else moved
+            for step, done in zip(self._record.steps, last_reads(self._record.steps), strict=True):
+                _carry(step, done, tangents)
+        return _moved(self.logits, tangents)
 
     def repeated(self, direction: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The tangent by forward-mode differentiation of a second pass."""
@@ -66,32 +69,93 @@ class Forward:
             tangent: torch.Tensor = jvp(network, (plain,), (dict(direction),))[1]
         return tangent
 
+    def _starts(self, direction: Mapping[str, torch.Tensor]) -> dict[Slot, Any]:
+        parameters = dict(self.model.named_parameters())
+        tangents: dict[Slot, Any] = {Slot.of(parameter): None for parameter in parameters.values()}
+        return tangents | {Slot.of(parameters[name]): move for name, move in direction.items()}
+
+
+class LeanForward(Forward):
+    """The same with one set of activations alive at a time, for a second pass of the network.
+
+    The graph of the first pass may be freed; :meth:`tangent` passes the images again, carries the tangent
+    along as it goes, and leaves the new pass's graph in ``logits``.
+    """
+
+    keeps_graph = False
+
+    @property
+    def _kept(self) -> dict[Any, tuple[int, ...]]:
+        return {}
+
+    def replayed(self, direction: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The tangent, carried along a second pass.
+
+        Raises:
+            NoRule: an operation has no rule; ``logits`` are those of the second pass all the same.
+        """
+        carried = _Carried(self._record, self._starts(direction))
+        buffers = copied_buffers(self.model)
+        with self._draws.replayed(self.images.device), carried:
+            self.logits = functional_call(self.model, buffers, (self.images,))
+        if carried.failure is not None:
+            raise carried.failure
+        return _moved(self.logits, carried.tangents)
+
+
+class _Carried(Record):
+    """Carries tangents along while the operations happen; which of them die where, an earlier record says."""
+
+    def __init__(self, earlier: Record, tangents: dict[Slot, Any]) -> None:
+        super().__init__(_KEPT)
+        self.tangents = tangents
+        self.failure: NoRule | None = None
+        self._expected = iter(zip(earlier.steps, last_reads(earlier.steps), strict=True))
+
+    def take(self, step: Step) -> None:
+        if self.failure is not None:
+            return
+        try:
+            earlier, done = next(self._expected, (None, []))
+            if earlier is None or earlier.func is not step.func or len(earlier.moving) != len(step.moving):
+                raise NoRule(f"the second pass differs from the first at {step.func}")
+            with torch.no_grad():
+                _carry(step, done, self.tangents)
+        except NoRule as failure:
+            self.failure = failure
+            self.tangents.clear()
+
+
+def _moved(logits: torch.Tensor, tangents: dict[Slot, Any]) -> torch.Tensor:
+    moved = tangents.get(Slot.of(logits), _UNKNOWN)
+    if moved is _UNKNOWN:
+        raise NoRule("the logits come from an operation without a rule")
+    return torch.zeros_like(logits) if moved is None else moved
+
 
 def copied_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
     """Copies for a pass that must not move the model's batch-norm statistics."""
     return {name: buffer.clone() for name, buffer in model.named_buffers()}
 
 
-def _replay(steps: list[Step], tangents: dict[Slot, Any]) -> None:
-    """Carry the tangents through all steps in order; each is dropped after its last use.
+def _carry(step: Step, done: list[int], tangents: dict[Slot, Any]) -> None:
+    """Carry the tangents through one step; those of the inputs numbered in ``done`` are needed no more.
 
     A slot names memory, and memory is used again: every operation says anew what its outputs do. A value
     that autograd differentiates but that no recorded operation made out of another such value (the result
     of a custom autograd function, say) is not in ``tangents``, and what reads it has no rule.
     """
-    for step, done in zip(steps, last_reads(steps), strict=True):
-        moves = [None if slot is None else tangents.get(slot, _UNKNOWN) for slot in step.reads]
-        listed = [tangents.get(slot, _UNKNOWN) for slot in step.in_lists]
-        if any(move is _UNKNOWN for move in (*moves, *listed)):
-            raise NoRule(f"an input of {step.func} comes from an operation without a rule")
-        for slot in done:
-            tangents.pop(slot, None)
-        for slot in step.writes:
-            tangents.pop(slot, None)
-        if any(move is not None for move in (*moves, *listed)):
-            tangents[step.writes[0]] = _tangent(step, moves)
-        elif any(slot is not None for slot in (*step.reads, *step.in_lists)):
-            tangents[step.writes[0]] = None
+    moves = [None if slot is None else tangents.get(slot, _UNKNOWN) for slot in step.reads]
+    listed = [tangents.get(slot, _UNKNOWN) for slot in step.in_lists]
+    if any(move is _UNKNOWN for move in (*moves, *listed)):
+        raise NoRule(f"an input of {step.func} comes from an operation without a rule")
+    moving = step.moving
+    for slot in (*(moving[n] for n in done), *step.writes):
+        tangents.pop(slot, None)
+    if any(move is not None for move in (*moves, *listed)):
+        tangents[step.writes[0]] = _tangent(step, moves)
+    elif moving:
+        tangents[step.writes[0]] = None
 
 
 def _tangent(step: Step, moves: "Moves") -> Any:

@@ -5,18 +5,23 @@ from torch import nn
 
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.meta.lookahead import lookahead_gradient
-from cmw_pipeline.meta.tangent import Forward
+from cmw_pipeline.meta.tangent import Forward, LeanForward
 from cmw_pipeline.methods.base import Batch, MetaMethod, Method
 from cmw_pipeline.training.optim import Sgd
 
 
 def training_step(
-    model: nn.Module, method: Method, optimizer: Sgd, batch: Batch, meta_batch: Batch | None
+    model: nn.Module,
+    method: Method,
+    optimizer: Sgd,
+    batch: Batch,
+    meta_batch: Batch | None,
+    lean: bool = False,
 ) -> torch.Tensor:
     """Train on one prepared batch; with a meta batch, improve the weighting first.
 
     The forward pass at the current weights serves the virtual and the real step, and is the only one
-    that moves batch-norm statistics.
+    that moves batch-norm statistics. ``lean`` repeats it, so that one set of activations is alive at a time.
 
     Returns:
         The scalar training loss, detached.
@@ -30,10 +35,10 @@ def training_step(
         method.observe(logits.detach(), batch)
     else:
         assert isinstance(method, MetaMethod)
-        forward = Forward(model, batch.images)
-        logits = forward.logits
-        method.observe(logits.detach(), batch)
+        forward = (LeanForward if lean else Forward)(model, batch.images)
+        method.observe(forward.logits.detach(), batch)
         meta_step(forward, method, optimizer.rate, batch, method.prepare_meta(meta_batch))
+        logits = forward.logits
     loss = method.objective(logits, batch)
     _check(loss, "the training loss", batch)
     optimizer.update(torch.autograd.grad(loss, optimizer.moved, allow_unused=True))
