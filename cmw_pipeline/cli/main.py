@@ -85,15 +85,18 @@ def _stage(function: Callable[..., None]) -> click.Command:
     return main.command(stage, epilog=epilog)(command)
 
 
-@_stage
-@click.option("--from", "local", type=click.Path(path_type=Path), help="A local archive or folder.")
-@click.option(
+_unverified = click.option(
     "--accept-unverified",
     is_flag=True,
     help="Take a local copy whose hashes are not the published ones; tables made from it say so.",
 )
+
+
+@_stage
+@click.option("--from", "local", type=click.Path(path_type=Path), help="A local archive, folder or file.")
+@_unverified
 def download(ctx: click.Context, name: str, local: Path | None, accept_unverified: bool) -> None:
-    """Get a dataset's images and labels."""
+    """Get a dataset's images and labels, or a label file: cifar10/human-worst."""
     from cmw_pipeline.stages import download as stage
 
     run = functools.partial(stage.run, local=local, accept_unverified=accept_unverified)
@@ -101,10 +104,15 @@ def download(ctx: click.Context, name: str, local: Path | None, accept_unverifie
 
 
 @_stage
-def inject(ctx: click.Context, name: str) -> None:
-    """Bend a dataset's labels: long tail, symmetric or asymmetric noise."""
+@click.option("--labels", type=click.Path(path_type=Path), help="The label file that the bias names.")
+@_unverified
+def inject(ctx: click.Context, name: str, labels: Path | None, accept_unverified: bool) -> None:
+    """Bend a dataset's labels: long tail, label noise, or the labels of a file."""
     from cmw_pipeline.stages import inject as stage
 
+    if labels is not None:
+        artefact = _plan(ctx).resolve("inject", name)
+        stage.place_labels(artefact, labels, Path.cwd(), accept_unverified=accept_unverified)
     _make(ctx, "inject", name, stage.run)
 
 

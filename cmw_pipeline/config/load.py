@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.datasets import FACTS
+from cmw_pipeline.config.methods import KINDS, WeightNetMethod
 from cmw_pipeline.config.plan import Cell, check_maps
 from cmw_pipeline.config.schema import Params
 from cmw_pipeline.errors import ConfigError
@@ -22,8 +23,6 @@ _MAX_SHOWN = 40
 _BAD_SCALARS = (ValueError, LookupError, AttributeError)
 """What PyYAML's own constructors raise on scalars such as ``2020-13-45`` and ``!!bool x``."""
 _YAML_FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*[eE][-+][0-9]+")
-LEARNS = ("mw-net", "cmw-net", "cmw-net-sl")
-"""Kinds of methods that learn a weighting function."""
 Problem = tuple[str, str]
 """(place, what is wrong and what would be right)."""
 
@@ -173,7 +172,7 @@ def _broken_references(raw: Any) -> list[Problem]:
     """Names that point nowhere. Works on the raw document, so that schema errors do not hide them."""
     if not isinstance(raw, dict):
         return []
-    problems: list[Problem] = []
+    problems = _broken_starts(raw)
     for row, name in enumerate(_list(raw.get("build"))):
         problems += _missing(raw, "tables", name, f"build.{row}")
     for name, table in _dict(raw.get("tables")).items():
@@ -184,6 +183,17 @@ def _broken_references(raw: Any) -> list[Problem]:
     for name, method in _dict(raw.get("methods")).items():
         if _dict(method).get("kind") == "transfer":
             problems += _broken_run(raw, _dict(method).get("weighting"), f"methods.{name}.weighting")
+    return problems
+
+
+def _broken_starts(raw: dict[str, Any]) -> list[Problem]:
+    """The runs that datasets and methods start from: a teacher, a first run."""
+    problems: list[Problem] = []
+    for section, key in (("datasets", "teacher"), ("methods", "first")):
+        for name, entry in _dict(raw.get(section)).items():
+            start, place = _dict(_dict(entry).get(key)), f"{section}.{name}.{key}"
+            problems += _missing(raw, "methods", start.get("method"), f"{place}.method")
+            problems += _missing(raw, "recipes", start.get("recipe"), f"{place}.recipe")
     return problems
 
 
@@ -244,7 +254,8 @@ def _broken_run(raw: dict[str, Any], run: Any, place: str) -> list[Problem]:
         *_missing(raw, "recipes", cell.recipe, place),
         *_impossible_bias(raw, cell.dataset, cell.bias, place),
     ]
-    if _dict(_dict(raw.get("methods")).get(cell.method)).get("kind") not in LEARNS:
+    options = KINDS.get(str(_dict(_dict(raw.get("methods")).get(cell.method)).get("kind")))
+    if options is not None and not issubclass(options, WeightNetMethod):
         text = f"{cell.method!r} learns no weighting function; name a meta-learned method"
         problems.append((place, text))
     return problems

@@ -15,6 +15,7 @@ from typing import Any
 
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
 from cmw_pipeline.config.datasets import class_map
+from cmw_pipeline.config.label_files import check_files
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import MetaLearned, Method, Transfer, WeightNetMethod
 from cmw_pipeline.config.schema import Params, Table
@@ -104,20 +105,42 @@ class Plan:
     # --- names -> artefacts, one method a stage
 
     def download(self, name: str) -> Artefact:
-        """``dataset``: its images and labels as published."""
-        return Artefact("download", name, self._get("datasets", name).model_dump())
+        """``dataset``: its images and labels as published; ``dataset/step``: the label file of a bias."""
+        if "/" in name:
+            return self._label_file(name)
+        return Artefact("download", name, self._get("datasets", name).model_dump(exclude={"teacher"}))
+
+    def _label_file(self, name: str) -> Artefact:
+        """``dataset/step``: ``cifar10/plc:type1-0.35``, ``cifar10/human-worst``, ``digits/file-DIGEST``."""
+        dataset, bias = _split(name, 2, "dataset/label-file")
+        source = self._get("datasets", dataset).source
+        steps = _parsed(name, bias, source)
+        if len(steps) != 1 or steps[0].reads != "labels":
+            raise ConfigError(f"{name}: {bias!r} is no label file", "write plc:typeN-LEVEL or human-WHICH")
+        return Artefact("download", name, {"source": source, "labels": bias})
 
     def inject(self, name: str) -> Artefact:
         """``dataset/bias``: the biased label table."""
         dataset, bias = _split(name, 2, "dataset/bias")
         raw = self.download(dataset)
         source = self._get("datasets", dataset).source
-        try:
-            check_maps(parse_bias(bias), source)
-        except (ValueError, KeyError) as error:
-            raise ConfigError(f"{name}: {error.args[0]}") from None
+        inputs = {"raw": raw}
+        for step in _parsed(name, bias, source):
+            if step.reads == "labels":
+                inputs["labels"] = self._label_file(f"{dataset}/{step.name}")
+            if step.reads == "teacher":
+                inputs["teacher"] = self._teacher(dataset, name)
         request = {"bias": bias, "seed": self.params.bias_seed, "source": source}
-        return Artefact("inject", name, request, {"raw": raw})
+        return Artefact("inject", name, request, inputs)
+
+    def _teacher(self, dataset: str, name: str) -> Artefact:
+        """The run whose posterior makes the feature-dependent noise of a dataset: all settings share it."""
+        teacher = self._get("datasets", dataset).teacher
+        if teacher is None or teacher.recipe is None:
+            hint = f"give datasets.{dataset}.teacher a method (kind noise-teacher) and a recipe"
+            raise ConfigError(f"{name}: the dataset has no teacher", hint)
+        bias, seed = teacher.bias or "none", self.params.bias_seed
+        return self.train(Cell(dataset, bias, teacher.method, teacher.recipe, seed).name)
 
     def metaset(self, name: str) -> Artefact:
         """``dataset/bias/rule``: the trustworthy samples, or the rule by which training picks them."""
@@ -250,6 +273,16 @@ def check_maps(steps: tuple[BiasStep, ...], source: str) -> None:
     for step in steps:
         if step.kind == "asym":
             class_map(source, step.variant)
+    check_files(steps, source)
+
+
+def _parsed(name: str, bias: str, source: str) -> tuple[BiasStep, ...]:
+    try:
+        steps = parse_bias(bias)
+        check_maps(steps, source)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{name}: {error.args[0]}") from None
+    return steps
 
 
 def _split(name: str, count: int, form: str) -> list[str]:

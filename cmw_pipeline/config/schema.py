@@ -8,6 +8,7 @@ from cmw_pipeline.config.methods import Method
 from cmw_pipeline.config.methods.base import (
     BiasName,
     Count,
+    First,
     Model,
     Name,
     NonNegative,
@@ -23,6 +24,9 @@ class Dataset(Model):
     source: Literal["digits", "cifar10", "cifar100"] = Field(description="a dataset this package reads")
     form: Literal["binary", "python"] = Field(
         "binary", description="which published archive to download (CIFAR only)"
+    )
+    teacher: First | None = Field(
+        None, description="the run on clean labels whose posterior makes feature-dependent noise"
     )
 
 

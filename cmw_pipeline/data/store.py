@@ -7,8 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cmw_pipeline.errors import IntegrityError
-from cmw_pipeline.io.atomic import atomic_file
-from cmw_pipeline.io.tables import read_table, write_table
+from cmw_pipeline.io.tables import read_table, write_array, write_table
 from cmw_pipeline.types import RAW_COLUMNS, TEST, TRAIN, Images, Labels
 
 IMAGES, LABELS = "images.npy", "labels.parquet"
@@ -27,7 +26,7 @@ def write_raw(out: Path, images: Images, labels: Labels, split: npt.NDArray[np.s
     frame = pd.DataFrame({"index": index, "label": labels, "split": split})
     _check_images(out / IMAGES, images)
     _check_labels(out / LABELS, frame, len(images))
-    atomic_file(out / IMAGES, lambda draft: np.save(draft, images, allow_pickle=False))
+    write_array(out / IMAGES, images)
     write_table(out / LABELS, frame, RAW_COLUMNS)
 
 

@@ -26,7 +26,9 @@ _log = logging.getLogger(__name__)
 _TIMEOUT = 20.0
 """Seconds without a byte after which a mirror counts as silent."""
 _CHUNK = 1 << 16
-_GZIP_MAGIC = b"\x1f\x8b"
+_MAGIC = {".npy": ("a NumPy array", b"\x93NUMPY"), ".pt": ("a PyTorch archive", b"PK")}
+_GZIP = ("a gzip archive", b"\x1f\x8b")
+"""What a file of a suffix is, and how it begins; any other suffix is an archive's."""
 _PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 """Answers that another attempt may turn into a file."""
 
@@ -53,7 +55,7 @@ class _Origin:
 
 
 def fetch(urls: Sequence[str], sha256: str, dest: Path, *, retries: int = 3, wait: float = 1.0) -> str:
-    """Fetch a gzip archive into ``dest``, unless it lies there already.
+    """Fetch a gzip archive, a ``.npy`` or a ``.pt`` file into ``dest``, unless it lies there already.
 
     The bytes arrive in ``dest`` + ``.part``, which an interrupted fetch leaves behind and the next one
     continues; ``dest`` itself appears whole, after its hash was checked. Two processes that fetch the
@@ -191,8 +193,9 @@ def _start(part: Path, origin: _Origin, response: HTTPResponse) -> None:
     chunks = _chunks(response)
     first = next(chunks, b"")
     # Looked at before anything is opened: a login page must not wipe out what another mirror gave.
-    if not first.startswith(_GZIP_MAGIC):
-        raise _Refused(f"not a gzip archive; it begins with {first[:20]!r}")
+    what, magic = _MAGIC.get(part.with_suffix("").suffix, _GZIP)
+    if not first.startswith(magic):
+        raise _Refused(f"not {what}; it begins with {first[:20]!r}")
     with system_faults(part):
         _forget(part)  # first, so that no crash can pair the old bytes with the new origin
         _origin_file(part).write_text(json.dumps(asdict(origin)), encoding="utf-8")

@@ -1,7 +1,10 @@
 """Parquet tables with a fixed schema, deterministic bytes, and a check of every column on reading."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -63,3 +66,8 @@ def read_table(path: Path, columns: dict[str, str], only: list[str] | None = Non
         raise IntegrityError(f"{path}: {error}") from None
     frame: pd.DataFrame = table.to_pandas()
     return frame
+
+
+def write_array(path: Path, values: npt.NDArray[Any]) -> None:
+    """Write one array as ``.npy`` atomically."""
+    atomic_file(path, lambda draft: np.save(draft, values, allow_pickle=False))

@@ -103,7 +103,7 @@ class LeanForward(Forward):
         return _moved(self.logits, carried.tangents)
 
 
-class _Carried(Record):
+class _Carried(Record):  # type: ignore[no-untyped-call]
     """Carries tangents along while the operations happen; which of them die where, an earlier record says."""
 
     def __init__(self, earlier: Record, tangents: dict[Slot, Any]) -> None:

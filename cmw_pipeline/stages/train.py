@@ -20,10 +20,11 @@ from cmw_pipeline.data.store import read_images
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import save_tensors
 from cmw_pipeline.io.manifests import Stored
-from cmw_pipeline.io.tables import read_table, write_table
+from cmw_pipeline.io.tables import read_table, write_array, write_table
 from cmw_pipeline.meta.weighting import load_weighting
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Batch, Problem
+from cmw_pipeline.methods.noise_teacher import posterior_of
 from cmw_pipeline.models import registry as models
 from cmw_pipeline.models.trunk import load_trunk
 from cmw_pipeline.runtime.seeds import stream_seed
@@ -38,6 +39,7 @@ from cmw_pipeline.training.state import TrainState
 from cmw_pipeline.types import LABEL_COLUMNS, META_COLUMNS, RUN_COLUMNS, SAMPLE_COLUMNS, TEST, TRAIN
 
 MODEL, TEACHER, METHOD = "model.safetensors", "teacher.safetensors", "method.safetensors"
+POSTERIOR = "posterior.npy"
 ROWS, EPOCHS, SAMPLES = "rows.parquet", "epochs.csv", "samples.parquet"
 
 
@@ -162,6 +164,9 @@ def _write(job: Job, task: Task, state: TrainState, samples: Split) -> None:
     if state.teacher is not None:
         save_tensors(job.out / TEACHER, state.teacher.module.state_dict())
     save_tensors(job.out / METHOD, state.method.state_dict())
+    posterior = posterior_of(state.method)
+    if posterior is not None:
+        write_array(job.out / POSTERIOR, posterior.cpu().numpy())
 
 
 def run_rows(records: pd.DataFrame) -> pd.DataFrame:
