@@ -1,0 +1,51 @@
+"""Options of the methods with one network that remember something of every sample."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cmw_pipeline.config.methods.base import Count, Epoch, Fraction, MethodBase, NonNegative, Positive
+
+
+class Elr(MethodBase):
+    """Early-learning regularisation (Liu et al., NeurIPS 2020)."""
+
+    kind: Literal["elr"]
+    memory: Fraction = Field(0.7, description="share of the old target that stays")
+    strength: NonNegative = Field(3.0, description="of the regulariser")
+
+
+class Sat(MethodBase):
+    """Self-adaptive training against label noise (Huang et al., NeurIPS 2020)."""
+
+    kind: Literal["sat"]
+    start_epoch: Epoch = Field(60, description="plain cross-entropy before this epoch")
+    memory: Fraction = Field(0.9, description="share of the old target that stays")
+
+
+class Lrt(MethodBase):
+    """AdaCorr: labels corrected by a likelihood-ratio test (Zheng et al., ICML 2020)."""
+
+    kind: Literal["lrt"]
+    start_epoch: Epoch = Field(25, description="the anchor's loss begins; plain cross-entropy before")
+    correct_after: Epoch = Field(30, description="labels are corrected after this epoch and each later one")
+    window: Count = Field(10, description="epochs whose predictions are averaged")
+    ratio: Positive = Field(1.2, description="a label changes where the best class is so many times likelier")
+    ratio_step: NonNegative = Field(0.02, description="added to the ratio at each correction, the first too")
+    anchor_share: NonNegative = Field(0.9, description="weight of the anchor label's cross-entropy")
+    anchor_rest: NonNegative = Field(1.0e-4, description="weight of every other label's cross-entropy")
+    anchor_interval: Count = Field(40, description="epochs until the anchor is renewed, once")
+
+
+class Plc(MethodBase):
+    """Progressive label correction (Zhang et al., ICLR 2021)."""
+
+    kind: Literal["plc"]
+    start_epoch: Epoch = Field(9, description="the first epoch on corrected labels")
+    window: Count = Field(5, description="epochs whose predictions are averaged")
+    threshold: Fraction = Field(
+        0.3, description="a label changes where it is less likely than this share of the best class"
+    )
+    threshold_step: NonNegative = Field(0.1, description="added when corrections dry up")
+    threshold_end: Fraction = 0.9
+    dry: Fraction = Field(0.001, description="share of corrected labels below which corrections dry up")

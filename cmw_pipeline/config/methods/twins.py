@@ -1,0 +1,43 @@
+"""Options of the methods with two networks that teach each other by selection or by averages."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cmw_pipeline.config.methods.base import Count, Epoch, Fraction, MethodBase, NonNegative, Positive
+
+
+class CoTeaching(MethodBase):
+    """Co-teaching: each network learns from the other's small losses (Han et al., NeurIPS 2018)."""
+
+    kind: Literal["co-teaching"]
+    forget_rate: Fraction = Field(description="share of a batch left out in the end: the noise rate")
+    ramp_epochs: Epoch = Field(10, description="from the start until the whole rate is left out")
+    exponent: Positive = Field(1.0, description="of the ramp")
+
+
+class Decoupling(MethodBase):
+    """Decoupling: both learn where they disagree (Malach and Shalev-Shwartz, NeurIPS 2017)."""
+
+    kind: Literal["decoupling"]
+
+
+class PeerLearning(MethodBase):
+    """Peer-learning: disagreements, and the other's small losses elsewhere (Sun et al., ICCV 2021)."""
+
+    kind: Literal["peer-learning"]
+    forget_rate: Fraction = Field(0.25, description="share of the agreements left out in the end")
+    ramp_epochs: Epoch = Field(10, description="from the start until the whole rate is left out")
+    exponent: Positive = Field(1.0, description="of the ramp")
+
+
+class ElrPlus(MethodBase):
+    """ELR+: two networks, averages of weights, mixup (Liu et al., NeurIPS 2020)."""
+
+    kind: Literal["elr-plus"]
+    memory: Fraction = Field(0.7, description="share of the old target that stays")
+    strength: NonNegative = Field(3.0, description="of the regulariser")
+    strength_ramp: Epoch = Field(0, description="iterations until its whole strength; 0: at once")
+    mixup: NonNegative = Field(1.0, description="α of Beta(α, α); 0: no mixup")
+    refine: bool = Field(False, description="multiply the mixed label by the mixed target (CIFAR-100)")
+    teacher_ramp: Count = Field(40_000, description="iterations until the recipe's decay")
