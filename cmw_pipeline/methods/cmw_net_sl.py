@@ -1,13 +1,14 @@
 """CMW-Net-SL: what a given label loses in weight goes to a soft label of the teacher (TPAMI 2023)."""
 
-from dataclasses import replace
+import dataclasses
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from cmw_pipeline.config.methods.weighting import CmwNetSl as Options
 from cmw_pipeline.meta.class_groups import group_classes
-from cmw_pipeline.methods.base import Batch, Networks, Problem, weighted_mean
+from cmw_pipeline.methods.base import Batch, Networks, Problem, Stream, weighted_mean
 from cmw_pipeline.methods.losses import cross_entropy
 from cmw_pipeline.methods.mixing import draw_lambda, draw_partners, mix, train_mode_logits
 from cmw_pipeline.methods.weight_net_method import WeightNetMethod
@@ -18,9 +19,12 @@ class CmwNetSl(WeightNetMethod):
 
     The soft label is the teacher's prediction on the image before mixing, averaged over epochs in
     ``soft_labels`` (N, K) with the share ``memory`` for what was there.
+
+    With ``first`` and ``strong_view`` it is our strengthened variant: published CMW-Net-SL+ is undescribed.
     """
 
     needs_teacher = True
+    starts_from_first = True
 
     def __init__(self, options: Options, problem: Problem) -> None:
         groups = group_classes(problem.class_counts.cpu().numpy(), options.groups)
@@ -36,19 +40,26 @@ class CmwNetSl(WeightNetMethod):
             assert networks.teacher is not None
             self.soft_labels.copy_(networks.scan(networks.teacher).softmax(dim=1))
 
+    def turns(self, epoch: int) -> list[list[Stream]]:
+        """Everything; from the start epoch on in the strong and the weak view, where that is asked for."""
+        if not self.options.strong_view or epoch < self.first_epoch:
+            return super().turns(epoch)
+        return [[Stream(np.arange(self.num_samples), views=("strong", "weak"))]]
+
     def prepare(self, batch: Batch, networks: Networks) -> Batch:
-        """Ask the teacher, update the memory, mix the images."""
+        """Ask the teacher, about the weak view where there are two; update the memory; mix the images."""
         if not self.active:
             return batch
         assert networks.teacher is not None
-        soft = train_mode_logits(networks.teacher, batch.images).softmax(dim=1)
+        weak = batch.views[0] if batch.views else batch.images
+        soft = train_mode_logits(networks.teacher, weak).softmax(dim=1)
         if self.options.memory:
             soft = torch.lerp(soft, self.soft_labels[batch.rows], self.options.memory)
             self.soft_labels[batch.rows] = soft
         device = batch.images.device
         lam, partners = draw_lambda(self.options.mixup, device), draw_partners(len(batch.labels), device)
         evidence = {"soft": soft, "lam": lam, "partners": partners}
-        return replace(batch, images=mix(batch.images, partners, lam), evidence=evidence)
+        return dataclasses.replace(batch, images=mix(batch.images, partners, lam), evidence=evidence)
 
     def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """λ times the endpoint's own loss, 1 − λ times its partner's; equation (c) of the method's card."""
@@ -81,7 +92,7 @@ class CmwNetSl(WeightNetMethod):
             draw_partners(len(batch.labels), device),
         )
         evidence = {"lam": lam, "partners": partners}
-        return replace(batch, images=mix(batch.images, partners, lam), evidence=evidence)
+        return dataclasses.replace(batch, images=mix(batch.images, partners, lam), evidence=evidence)
 
     def meta_objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Cross-entropy with the trustworthy labels, mixed as the images were."""

@@ -7,6 +7,7 @@ from pydantic import Field
 from cmw_pipeline.config.methods.base import (
     Count,
     Epoch,
+    First,
     Fraction,
     MetaName,
     MethodBase,
@@ -91,6 +92,10 @@ class CmwNetSl(WeightNetMethod):
     )
     meta_mixup: NonNegative = Field(0.0, description="α of the meta batch's mixup; 0: none")
     teacher_until: Epoch | None = Field(None, description="the teacher stands still from this epoch on")
+    first: First | None = Field(None, description="ours: a SimCLR run to start from; null: from scratch")
+    strong_view: bool = Field(
+        False, description="ours: soft labels from the weak view, the gradient from the strong one"
+    )
 
 
 class Transfer(MethodBase):
