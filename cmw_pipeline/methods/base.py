@@ -164,8 +164,8 @@ class MetaMethod(Method):
         return batch
 
     def meta_objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """The meta loss: mean cross-entropy with the trustworthy labels."""
-        return F.cross_entropy(logits, batch.labels)
+        """The meta loss: mean cross-entropy of the prediction, which is the mean of experts' logits."""
+        return F.cross_entropy(logits.mean(dim=1) if logits.dim() == 3 else logits, batch.labels)
 
     def learn(self, gradient: list[torch.Tensor], batch: Batch) -> None:
         """Take the gradient of the meta loss with respect to Θ."""

@@ -4,7 +4,7 @@ import torch
 
 from cmw_pipeline.config.methods.weighting import L2rw as Options
 from cmw_pipeline.methods.base import Batch, MetaMethod, Problem
-from cmw_pipeline.methods.losses import HEADS, base_loss
+from cmw_pipeline.methods.losses import HEADS, base_loss, early_loss
 
 
 class L2rw(MetaMethod):
@@ -18,12 +18,13 @@ class L2rw(MetaMethod):
         super().__init__(options, problem)
         self.head = HEADS[options.base_loss]
         self.sample_loss = base_loss(options.base_loss, problem)
+        self.early_loss = early_loss(options.base_loss, self.sample_loss)
         self.epsilon = torch.empty(0)
         self.batch_weights: torch.Tensor | None = None
 
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) the base loss with the given label."""
-        return self.sample_loss(logits, batch.labels)
+        return (self.sample_loss if self.active else self.early_loss)(logits, batch.labels)
 
     def theta(self, batch: Batch) -> list[torch.Tensor]:
         """(B,) zeros: the samples' weights in the virtual step."""

@@ -1,5 +1,6 @@
 """Per-sample losses that several methods use."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,48 @@ HEADS = {"ce": "linear", "ldam": "cosine", "sade": "experts"}
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """(B, K) logits; (B,) labels, or (B, K) soft ones -> (B,)."""
     return F.cross_entropy(logits, labels, reduction="none")
+
+
+def several_cross_entropies(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(B, E, K) logits of E experts, (B,) labels -> (B,) their cross-entropies, summed."""
+    experts = logits.shape[1]
+    each = cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(experts))
+    return each.view(-1, experts).sum(dim=1)
+
+
+def focal(gamma: float, form: str) -> SampleLoss:
+    """Cross-entropy times (1 − p)^γ, p the probability of what is right (Lin et al., ICCV 2017).
+
+    In the form ``sigmoid`` (Cui et al., CVPR 2019) every class is a yes-or-no question and a sample's loss
+    the sum over them. Their output layer starts at the bias −log(K − 1), which weight decay spares; here
+    that number is subtracted from the logits, so weight decay acts on the difference from it.
+
+    Args:
+        gamma: 0 for cross-entropy.
+        form: ``softmax`` or ``sigmoid``.
+    """
+
+    def softmax_form(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        hit = F.one_hot(labels, logits.shape[-1]).bool()
+        log_miss = logits.masked_fill(hit, -torch.inf).logsumexp(dim=1) - logits.logsumexp(dim=1)
+        return (gamma * log_miss).exp() * cross_entropy(logits, labels)
+
+    def sigmoid_form(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        num_classes = logits.shape[-1]
+        sign = 2 * F.one_hot(labels, num_classes) - 1
+        right = sign * (logits - math.log(num_classes - 1))
+        return -((gamma * F.logsigmoid(-right)).exp() * F.logsigmoid(right)).sum(dim=1)
+
+    return {"softmax": softmax_form, "sigmoid": sigmoid_form}[form]
+
+
+def generalised_cross_entropy(q: float) -> SampleLoss:
+    """(1 − p_y^q) / q (Zhang & Sabuncu, NeurIPS 2018), by way of log p_y, whose slope stays finite."""
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return -torch.expm1(-q * cross_entropy(logits, labels)) / q
+
+    return loss
 
 
 def ldam(counts: torch.Tensor, largest_margin: float = 0.5) -> SampleLoss:
@@ -50,15 +93,14 @@ def sade(counts: torch.Tensor, strength: float = 2.0) -> SampleLoss:
         strength: how far the third expert leans to the inverted prior.
     """
     prior = counts.clamp(min=1).to(torch.get_default_dtype()) / counts.sum()
-    ranks = prior.argsort()
+    ranks = prior.argsort(stable=True)
     reversed_prior = torch.empty_like(prior).index_copy(0, ranks, prior[ranks].flip(0))
     offsets = torch.stack(
         [torch.zeros_like(prior), prior.log(), prior.log() - strength * reversed_prior.log()]
     )
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        shifted = (logits + offsets.to(logits)).flatten(0, 1)
-        return cross_entropy(shifted, labels.repeat_interleave(3)).view(-1, 3).sum(dim=1)
+        return several_cross_entropies(logits + offsets.to(logits), labels)
 
     return loss
 
@@ -70,6 +112,11 @@ def base_loss(name: str, problem: Problem) -> SampleLoss:
     if name == "sade":
         return sade(problem.class_counts)
     return cross_entropy
+
+
+def early_loss(name: str, base: SampleLoss) -> SampleLoss:
+    """What a base loss is before ``start_epoch``: LDAM is cross-entropy there, as in the published code."""
+    return cross_entropy if name == "ldam" else base
 
 
 def class_balanced_weights(counts: torch.Tensor, beta: float) -> torch.Tensor:

@@ -4,7 +4,7 @@ import torch
 
 from cmw_pipeline.config.methods.weighting import Mcw as Options
 from cmw_pipeline.methods.base import Batch, MetaMethod, Problem
-from cmw_pipeline.methods.losses import HEADS, base_loss, class_balanced_weights
+from cmw_pipeline.methods.losses import HEADS, base_loss, class_balanced_weights, early_loss
 
 
 class Mcw(MetaMethod):
@@ -14,6 +14,7 @@ class Mcw(MetaMethod):
         super().__init__(options, problem)
         self.head = HEADS[options.base_loss]
         self.sample_loss = base_loss(options.base_loss, problem)
+        self.early_loss = early_loss(options.base_loss, self.sample_loss)
         self.step = options.step
         self.class_weights: torch.Tensor
         self.register_buffer("class_weights", class_balanced_weights(problem.class_counts, options.beta))
@@ -22,7 +23,11 @@ class Mcw(MetaMethod):
 
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) the base loss with the given label."""
-        return self.sample_loss(logits, batch.labels)
+        return (self.sample_loss if self.active else self.early_loss)(logits, batch.labels)
+
+    def weights(self, losses: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """(B,) weight of the given label's class, without the correction, which is a batch's own."""
+        return self.class_weights[batch.labels]
 
     def theta(self, batch: Batch) -> list[torch.Tensor]:
         """(B,) zeros: the corrections."""
@@ -31,7 +36,8 @@ class Mcw(MetaMethod):
 
     def virtual_objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Σ (a_{y_i} + ε_i) ℓ_i: the published code's virtual step takes the sum, its real step the mean."""
-        return ((self.class_weights[batch.labels] + self.epsilon) * self.losses(logits, batch)).sum()
+        losses = self.losses(logits, batch)
+        return ((self.weights(losses, batch) + self.epsilon) * losses).sum()
 
     def learn(self, gradient: list[torch.Tensor], batch: Batch) -> None:
         """One step from zero."""
@@ -43,4 +49,4 @@ class Mcw(MetaMethod):
         losses = self.losses(logits, batch)
         if not self.active:
             return losses.mean()
-        return ((self.class_weights[batch.labels] + correction) * losses).mean()
+        return ((self.weights(losses, batch) + correction) * losses).mean()

@@ -6,7 +6,7 @@ from cmw_pipeline.config.methods.weighting import WeightNetMethod as Options
 from cmw_pipeline.meta.adam import Adam
 from cmw_pipeline.meta.weight_net import WeightNet
 from cmw_pipeline.methods.base import Batch, MetaMethod, Problem, weighted_mean
-from cmw_pipeline.methods.losses import HEADS, base_loss
+from cmw_pipeline.methods.losses import HEADS, base_loss, early_loss
 
 
 class WeightNetMethod(MetaMethod):
@@ -20,6 +20,7 @@ class WeightNetMethod(MetaMethod):
         self.head = HEADS[options.base_loss]
         self.normalisation = options.normalisation
         self.sample_loss = base_loss(options.base_loss, problem)
+        self.early_loss = early_loss(options.base_loss, self.sample_loss)
         self.weight_net = WeightNet(options.weight_net.hidden, num_groups)
         self.adam = Adam(self.weight_net.parameters(), options.weight_net)
         self.groups: torch.Tensor
@@ -27,7 +28,7 @@ class WeightNetMethod(MetaMethod):
 
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) the base loss with the given label."""
-        return self.sample_loss(logits, batch.labels)
+        return (self.sample_loss if self.active else self.early_loss)(logits, batch.labels)
 
     def weights(self, losses: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) V(loss, group)."""
@@ -44,10 +45,6 @@ class WeightNetMethod(MetaMethod):
     def theta(self, batch: Batch) -> list[torch.Tensor]:
         """The weight net's parameters."""
         return self.adam.moved
-
-    def meta_objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Mean cross-entropy; of the experts' mean logits where there are several."""
-        return super().meta_objective(logits.mean(dim=1) if logits.dim() == 3 else logits, batch)
 
     def learn(self, gradient: list[torch.Tensor], batch: Batch) -> None:
         """One step of Adam."""

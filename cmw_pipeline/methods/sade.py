@@ -1,0 +1,26 @@
+"""SADE: three experts, each trained for another prior of the classes (Zhang et al., NeurIPS 2022).
+
+At an even prior the experts' logits are averaged; the weights that the paper learns at test time are for
+other priors, and are left out.
+"""
+
+import torch
+
+from cmw_pipeline.config.methods.losses import Sade as Options
+from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.methods.losses import sade, several_cross_entropies
+
+
+class Sade(Method):
+    """The sum of the experts' losses; before ``start_epoch`` each has plain cross-entropy."""
+
+    head = "experts"
+
+    def __init__(self, options: Options, problem: Problem) -> None:
+        super().__init__(options, problem)
+        self.sample_loss = sade(problem.class_counts, options.strength)
+
+    def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """(B,) the experts' losses with the given label, summed."""
+        sample_loss = self.sample_loss if self.active else several_cross_entropies
+        return sample_loss(logits, batch.labels)

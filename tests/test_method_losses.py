@@ -1,0 +1,493 @@
+"""Losses written out by hand, their limits, and independent implementations of them."""
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from pydantic import TypeAdapter, ValidationError
+from torch.func import functional_call
+from torchvision.ops import sigmoid_focal_loss
+
+from cmw_pipeline.config.methods import Method as Options
+from cmw_pipeline.config.schema import Network, Sgd
+from cmw_pipeline.meta.lookahead import lookahead_gradient
+from cmw_pipeline.meta.tangent import Forward as Pass
+from cmw_pipeline.methods.base import Batch, Networks, Problem
+from cmw_pipeline.methods.forward import anchor_transition
+from cmw_pipeline.methods.losses import class_balanced_weights, focal, generalised_cross_entropy, ldam, sade
+from cmw_pipeline.methods.registry import build
+from cmw_pipeline.models import registry as models
+from cmw_pipeline.training import optim
+from cmw_pipeline.training.step import training_step
+
+COUNTS = [3, 9, 11, 40]
+CLASSES = len(COUNTS)
+LABELS = torch.repeat_interleave(torch.arange(CLASSES), torch.tensor(COUNTS))
+PROBLEM = Problem(CLASSES, LABELS)
+EVEN = Problem(CLASSES, torch.arange(CLASSES).repeat(7))
+FIRST = {"first": {"method": "erm"}}
+LOSS_KINDS = ["focal", "class-balanced", "ldam", "gce", "forward", "sade"]
+
+
+def method(kind, problem=PROBLEM, **changes):
+    body = {"kind": kind, "label": "-"} | (FIRST if kind == "forward" else {})
+    if kind in ("l2rw", "mcw", "mw-net", "cmw-net"):
+        body |= {"meta_set": "clean-1"}
+    if kind == "forward" and problem.first_logits is None:
+        problem = replace(problem, first_logits=random_logits(len(problem.labels), seed=9))
+    return build(TypeAdapter(Options).validate_python(body | changes), problem, seed=3)
+
+
+def random_logits(size=12, seed=0, experts=()):
+    return 3 * torch.randn(size, *experts, CLASSES, generator=torch.Generator().manual_seed(seed))
+
+
+def batch(seed=0, size=12, side=8):
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.randn(size, 1, side, side, generator=rng)
+    rows = torch.randperm(len(LABELS), generator=rng)[:size]
+    return Batch(images.to(torch.get_default_dtype()), LABELS[rows], rows)
+
+
+def of(logits, seed=0):
+    return logits, batch(seed, len(logits))
+
+
+# --- before the start
+
+
+@pytest.mark.parametrize("kind", [*LOSS_KINDS, "l2rw", "mcw", "mw-net", "cmw-net"])
+def test_before_its_start_epoch_a_loss_is_plain_mean_cross_entropy(kind):
+    waiting = method(kind, start_epoch=2)
+    z, data = of(random_logits(experts=(3,) if kind == "sade" else ()))
+    plain = sum(F.cross_entropy(part, data.labels) for part in (z.unbind(1) if kind == "sade" else [z]))
+    for epoch in range(4):
+        waiting.begin_epoch(epoch)
+        found = waiting.objective(z, data).detach()
+        if epoch < 2:
+            torch.testing.assert_close(found, plain)
+        elif kind != "l2rw":  # without a meta step, its weights are even
+            assert abs(float(found - plain)) > 1e-3
+
+
+# --- focal
+
+
+def test_focal_written_out():
+    z = torch.tensor([[1.0, 0.0, -1.0, 0.5]])
+    p = math.exp(1.0) / sum(math.exp(v) for v in (1.0, 0.0, -1.0, 0.5))
+    expected = -((1 - p) ** 2) * math.log(p)
+    assert focal(2.0, "softmax")(z, torch.tensor([0])).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_sigmoid_focal_is_torchvisions_on_logits_that_start_at_one_in_k(gamma):
+    z, data = of(random_logits())
+    target = F.one_hot(data.labels, CLASSES).float()
+    expected = sigmoid_focal_loss(z - math.log(CLASSES - 1), target, alpha=-1, gamma=gamma).sum(dim=1)
+    torch.testing.assert_close(focal(gamma, "sigmoid")(z, data.labels), expected)
+
+
+def test_focal_without_gamma_is_cross_entropy():
+    z, data = of(random_logits())
+    expected = F.cross_entropy(z, data.labels, reduction="none")
+    torch.testing.assert_close(focal(0.0, "softmax")(z, data.labels), expected)
+
+
+@pytest.mark.parametrize(
+    "loss", [focal(0.5, "softmax"), focal(0.5, "sigmoid"), generalised_cross_entropy(0.7)]
+)
+def test_certainty_has_finite_slopes(loss):
+    z = torch.tensor([[200.0, 0, 0, 0], [200.0, 0, 0, 0]], requires_grad=True)
+    losses = loss(z, torch.tensor([0, 1]))  # right and sure, wrong and sure
+    (slope,) = torch.autograd.grad(losses.sum(), z)
+    assert bool(torch.isfinite(losses).all())
+    assert bool(torch.isfinite(slope).all())
+
+
+# --- class-balanced
+
+
+def test_class_weights_written_out():
+    effective = [(1 - 0.9**n) / (1 - 0.9) for n in COUNTS]
+    total = sum(1 / e for e in effective)
+    expected = [CLASSES / e / total for e in effective]
+    found = class_balanced_weights(torch.tensor(COUNTS), 0.9)
+    torch.testing.assert_close(found, torch.tensor(expected))
+    assert found.tolist() == sorted(found.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("normalisation", ["mean", "sum"])
+@pytest.mark.parametrize(("problem", "beta"), [(EVEN, 0.9999), (PROBLEM, 0.0)])
+def test_class_balanced_on_even_classes_is_erm(problem, beta, normalisation):
+    z, data = of(random_logits())
+    balanced = method("class-balanced", problem, beta=beta, normalisation=normalisation)
+    torch.testing.assert_close(balanced.objective(z, data), F.cross_entropy(z, data.labels))
+
+
+def test_the_two_normalisers_of_class_balanced():
+    z, data = of(random_logits())
+    weights = class_balanced_weights(torch.tensor(COUNTS), 0.9999)
+    by_mass = F.cross_entropy(z, data.labels, weight=weights)  # PyTorch divides by the sum of weights
+    by_size = F.cross_entropy(z, data.labels, weight=weights, reduction="sum") / len(z)
+    torch.testing.assert_close(method("class-balanced", normalisation="sum").objective(z, data), by_mass)
+    torch.testing.assert_close(method("class-balanced").objective(z, data), by_size)
+    assert abs(float(by_mass - by_size)) > 1e-3
+
+
+def test_class_balanced_focal_weighs_the_focal_loss():
+    z, data = of(random_logits())
+    found = method("class-balanced", gamma=0.5, form="sigmoid").objective(z, data)
+    weights = class_balanced_weights(torch.tensor(COUNTS), 0.9999)[data.labels]
+    torch.testing.assert_close(found, (weights * focal(0.5, "sigmoid")(z, data.labels)).mean())
+
+
+# --- LDAM
+
+
+def margins(largest=0.5):
+    return torch.tensor([largest * (n / min(COUNTS)) ** -0.25 for n in COUNTS])
+
+
+def behind_margins(cosines, labels, largest=0.5):
+    return 30 * (cosines - margins(largest)[labels][:, None] * F.one_hot(labels, CLASSES))
+
+
+def test_ldam_written_out():
+    data = batch()
+    cosines = torch.rand(12, CLASSES) * 2 - 1
+    expected = F.cross_entropy(behind_margins(cosines, data.labels), data.labels)
+    torch.testing.assert_close(method("ldam").objective(30 * cosines, data), expected)
+    assert margins().max() == 0.5
+    assert method("ldam").head == "cosine"
+
+
+def test_ldam_without_a_margin_is_cross_entropy():
+    z, data = of(random_logits())
+    expected = F.cross_entropy(z, data.labels, reduction="none")
+    torch.testing.assert_close(ldam(torch.tensor(COUNTS), 0.0)(z, data.labels), expected)
+
+
+def test_drw_brings_the_class_weights_late():
+    data, cosines = batch(), torch.rand(12, CLASSES) * 2 - 1
+    drw = method("ldam", reweight_from=2)
+    weights = class_balanced_weights(torch.tensor(COUNTS), 0.9999)
+    shifted = behind_margins(cosines, data.labels)
+    early, late = F.cross_entropy(shifted, data.labels), F.cross_entropy(shifted, data.labels, weight=weights)
+    for epoch, expected in enumerate([early, early, late, late]):
+        drw.begin_epoch(epoch)
+        torch.testing.assert_close(drw.objective(30 * cosines, data), expected)
+        expected_weights = weights[data.labels] if epoch >= 2 else torch.ones(12)
+        torch.testing.assert_close(drw.weights(torch.zeros(12), data), expected_weights)
+
+
+# --- GCE
+
+
+def test_gce_lies_between_cross_entropy_and_absolute_error():
+    z, data = of(random_logits())
+    p = z.softmax(dim=1).gather(1, data.labels[:, None])[:, 0]
+    for q, expected in ((1.0, 1 - p), (0.7, (1 - p**0.7) / 0.7)):
+        torch.testing.assert_close(generalised_cross_entropy(q)(z, data.labels), expected)
+    ce = F.cross_entropy(z, data.labels, reduction="none")
+    torch.testing.assert_close(generalised_cross_entropy(1e-4)(z, data.labels), ce, rtol=1e-3, atol=1e-3)
+
+
+def scanning(logits):
+    asked = []
+
+    def scan(network):
+        asked.append(network)
+        return logits
+
+    return Networks(torch.nn.Identity(), None, scan), asked
+
+
+def test_truncated_gce_leaves_out_improbable_labels_from_the_choice_on():
+    truncated = method("gce", threshold=0.5, prune_from=3, prune_every=2)
+    scanned = random_logits(len(LABELS), seed=4)
+    networks, asked = scanning(scanned)
+    kept = scanned.softmax(dim=1)[torch.arange(len(LABELS)), LABELS] > 0.5
+    assert 0 < int(kept.sum()) < len(kept)
+    z, data = of(random_logits())
+    losses = generalised_cross_entropy(0.7)(z, data.labels)
+    due = {3: 1, 4: 1, 5: 2}
+    for epoch in range(6):
+        truncated.begin_epoch(epoch)
+        truncated.between_epochs(epoch, networks)
+        assert len(asked) == due.get(epoch, 0)
+        expected = (kept[data.rows] * losses).mean() if epoch >= 3 else losses.mean()
+        torch.testing.assert_close(truncated.objective(z, data), expected)
+    assert all(network is networks.student for network in asked)
+
+
+def test_plain_gce_asks_for_no_scan():
+    networks, asked = scanning(random_logits(len(LABELS)))
+    method("gce", prune_from=0).between_epochs(0, networks)
+    assert asked == []
+
+
+# --- forward correction
+
+
+def test_forward_with_an_identity_is_cross_entropy():
+    corrected = method("forward")
+    corrected.transition.copy_(torch.eye(CLASSES))
+    z, data = of(random_logits())
+    torch.testing.assert_close(corrected.objective(z, data), F.cross_entropy(z, data.labels))
+
+
+def test_forward_is_the_loss_of_the_prediction_behind_the_noise():
+    corrected = method("forward")
+    transition = torch.tensor([[0.6, 0.4, 0, 0], [0, 1, 0, 0], [0.1, 0.1, 0.7, 0.1], [0, 0, 0.5, 0.5]])
+    corrected.transition.copy_(transition)
+    z, data = of(random_logits())
+    given = z.softmax(dim=1) @ transition
+    torch.testing.assert_close(corrected.objective(z, data), F.nll_loss(given.log(), data.labels))
+    sure = torch.full((1, CLASSES), -50.0).index_fill(1, torch.tensor([0]), 50.0)  # truly class 0
+    seen = corrected.losses(sure, Batch(sure, torch.tensor([1]), torch.tensor([0])))
+    assert seen.item() == pytest.approx(-math.log(0.4), rel=1e-5)
+
+
+def test_the_anchors_of_a_planted_mixture_are_its_transitions():
+    """Each sample's prediction is xᵀT with x a mixture of classes; one sample of each class is pure."""
+    rng = np.random.default_rng(1)
+    transition = 0.5 * np.eye(CLASSES) + 0.5 * rng.dirichlet(np.ones(CLASSES), CLASSES)
+    mixtures = np.concatenate([rng.dirichlet(np.ones(CLASSES), 500), np.eye(CLASSES)])
+    found = anchor_transition(torch.from_numpy(mixtures @ transition), None)
+    np.testing.assert_allclose(found.numpy(), transition, atol=1e-12)
+
+
+def published_estimate(probabilities, percentile):
+    """Row by row, as the published code goes about it."""
+    rows = []
+    for k in range(probabilities.shape[1]):
+        column = probabilities[:, k].copy()
+        if percentile is not None:
+            column[column >= np.percentile(column, percentile, method="higher")] = 0.0
+        rows.append(probabilities[column.argmax()] / probabilities[column.argmax()].sum())
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("percentile", [97.0, 50.0, None])
+def test_the_estimate_sets_outliers_aside_as_the_published_code_does(percentile):
+    first = random_logits(301, seed=5).double()
+    probabilities = first.softmax(dim=1)
+    found = anchor_transition(probabilities, percentile).numpy()
+    np.testing.assert_allclose(found, published_estimate(probabilities.numpy(), percentile), rtol=1e-12)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    assert np.diag(found).max() < (1.0 if percentile is None else float(probabilities.max()))
+
+
+def test_forward_takes_its_matrix_from_the_first_run_and_needs_one():
+    first = random_logits(len(LABELS), seed=6)
+    corrected = method("forward", replace(PROBLEM, first_logits=first))
+    expected = published_estimate(first.softmax(dim=1).double().numpy(), 97.0)
+    np.testing.assert_allclose(corrected.transition.numpy(), expected, rtol=1e-5)
+    with pytest.raises(ValidationError):
+        TypeAdapter(Options).validate_python({"kind": "forward", "label": "-"})
+
+
+# --- SADE
+
+
+def test_sade_written_out():
+    z, data = of(random_logits(experts=(3,)))
+    prior = torch.tensor(COUNTS) / sum(COUNTS)
+    inverted = prior.flip(0)  # the counts ascend
+    expected = (
+        F.cross_entropy(z[:, 0], data.labels)
+        + F.cross_entropy(z[:, 1] + prior.log(), data.labels)
+        + F.cross_entropy(z[:, 2] + prior.log() - 2 * inverted.log(), data.labels)
+    )
+    torch.testing.assert_close(method("sade").objective(z, data), expected)
+    assert method("sade").head == "experts"
+
+
+def test_the_inverted_prior_reverses_the_ranks_wherever_the_classes_stand():
+    counts, reversed_counts = torch.tensor([9, 40, 3, 11]), torch.tensor([11, 3, 40, 9])
+    z, data = of(random_logits(experts=(3,)))
+    z[:, :2] = 0.0
+    prior, inverted = counts / 63, reversed_counts / 63
+    third = F.cross_entropy(z[:, 2] + prior.log() - 2 * inverted.log(), data.labels, reduction="none")
+    second = F.cross_entropy(prior.log().expand(12, -1), data.labels, reduction="none")
+    torch.testing.assert_close(sade(counts)(z, data.labels), math.log(CLASSES) + second + third)
+
+
+def test_sade_at_an_even_prior_is_three_cross_entropies():
+    z, data = of(random_logits(experts=(3,)))
+    expected = sum(F.cross_entropy(z[:, expert], data.labels) for expert in range(3))
+    torch.testing.assert_close(method("sade", EVEN).objective(z, data), expected)
+
+
+# --- the meta-learned weightings: closed forms and other base losses
+
+
+@pytest.fixture
+def double():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def classifier(head="linear"):
+    return models.build(Network(name="small-cnn", width=4), 1, CLASSES, 0, head).train()
+
+
+def at(model, weights, data):
+    """Logits with these weights, in training mode; the model's statistics stay."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    return functional_call(model, (weights, buffers), (data.images,))
+
+
+def slopes(value, weights, **kwargs):
+    return torch.autograd.grad(value, list(weights.values()), **kwargs)
+
+
+def agreement(model, data, meta, ahead=None):
+    """(B,) ⟨∇ℓ_i, ∇L_meta⟩, one sample after the other; L_meta at the weights ``ahead``."""
+    weights = dict(model.named_parameters())
+    ahead = weights if ahead is None else ahead
+    direction = slopes(F.cross_entropy(at(model, ahead, meta), meta.labels), ahead)
+    losses = F.cross_entropy(at(model, weights, data), data.labels, reduction="none")
+    each = [slopes(loss, weights, retain_graph=True) for loss in losses]
+    return torch.stack([sum((g * d).sum() for g, d in zip(one, direction, strict=True)) for one in each])
+
+
+def learn(weighting, model, data, meta, lr):
+    gradient = lookahead_gradient(
+        Pass(model, data.images),
+        lambda z: weighting.virtual_objective(z, data),
+        meta.images,
+        lambda z: weighting.meta_objective(z, meta),
+        lr,
+        weighting.theta(data),
+    )
+    weighting.learn(gradient, data)
+    return gradient
+
+
+@pytest.mark.parametrize("lr", [0.3, 0.001])
+@pytest.mark.usefixtures("double")
+def test_l2rw_weighs_by_the_agreement_of_gradients_whatever_the_rate(lr):
+    model, weighting, data, meta = classifier(), method("l2rw"), batch(1), batch(2)
+    useful = agreement(model, data, meta).clamp(min=0)
+    assert 0 < int((useful > 0).sum()) < len(useful)
+    expected = useful / useful.sum()
+    learn(weighting, model, data, meta, lr)
+    torch.testing.assert_close(weighting.batch_weights, expected, rtol=1e-9, atol=1e-12)
+    z = random_logits().double()
+    losses = F.cross_entropy(z, data.labels, reduction="none")
+    torch.testing.assert_close(weighting.objective(z, data), (expected * losses).sum())
+    torch.testing.assert_close(weighting.objective(z, data), losses.mean())  # the next batch starts anew
+
+
+def test_l2rw_leaves_a_batch_of_no_use_alone():
+    weighting, (z, data) = method("l2rw"), of(random_logits())
+    weighting.learn([torch.ones(12)], data)
+    assert weighting.objective(z, data).item() == 0.0
+
+
+@pytest.mark.usefixtures("double")
+def test_mcw_corrects_by_a_hundredth_of_rate_times_agreement():
+    lr = 0.2
+    model, weighting, data, meta = classifier(), method("mcw"), batch(1), batch(2)
+    weights = dict(model.named_parameters())
+    a = class_balanced_weights(torch.tensor(COUNTS), 0.9999)[data.labels]
+    losses = F.cross_entropy(at(model, weights, data), data.labels, reduction="none")
+    moves = slopes((a * losses).sum(), weights)
+    ahead = {name: w - lr * g for (name, w), g in zip(weights.items(), moves, strict=True)}
+    expected = 0.01 * lr * agreement(model, data, meta, ahead)
+    learn(weighting, model, data, meta, lr)
+    torch.testing.assert_close(weighting.correction, expected, rtol=1e-8, atol=1e-12)
+    z = random_logits().double()
+    losses = F.cross_entropy(z, data.labels, reduction="none")
+    torch.testing.assert_close(weighting.objective(z, data), ((a + expected) * losses).mean())
+    torch.testing.assert_close(weighting.objective(z, data), (a * losses).mean())  # used once
+
+
+def test_a_sample_that_is_in_the_meta_set_gains_and_its_opposite_loses():
+    """The sign: a step that trusts the meta sample more lowers the meta loss."""
+    model, data = classifier(), batch(1)
+    wrong = replace(data, labels=data.labels.index_put((torch.tensor(0),), (data.labels[0] + 1) % CLASSES))
+    for told in (data, wrong):
+        weighting = method("mcw")
+        learn(weighting, model, told, data, 1e-3)
+        assert (float(weighting.correction[0]) > 0) == (told is data)
+
+
+BASES = ["ce", "ldam", "sade"]
+HEADS = {"ce": "linear", "ldam": "cosine", "sade": "experts"}
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("kind", ["l2rw", "mcw", "mw-net", "cmw-net"])
+@pytest.mark.usefixtures("double")
+def test_the_meta_gradient_is_that_of_double_backward_for_every_base_loss(kind, base):
+    weighting, data, meta = method(kind, base_loss=base), batch(1), batch(2)
+    assert weighting.head == HEADS[base]
+    model = classifier(weighting.head)
+    weights = dict(model.named_parameters())
+    theta = weighting.theta(data)
+    moves = slopes(weighting.virtual_objective(at(model, weights, data), data), weights, create_graph=True)
+    ahead = {name: w - 0.1 * g for (name, w), g in zip(weights.items(), moves, strict=True)}
+    z = at(model, ahead, meta)
+    predicted = z.mean(dim=1) if base == "sade" else z
+    expected = torch.autograd.grad(F.cross_entropy(predicted, meta.labels), theta)
+    found = lookahead_gradient(
+        Pass(model, data.images),
+        lambda z: weighting.virtual_objective(z, data),
+        meta.images,
+        lambda z: weighting.meta_objective(z, meta),
+        0.1,
+        theta,
+    )
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-11)
+    assert max(float(g.abs().max()) for g in found) > 0
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_the_weighted_objective_of_every_base_loss(base):
+    weighting = method("mw-net", base_loss=base, start_epoch=1, normalisation="sum")
+    z, data = of(random_logits(experts=(3,) if base == "sade" else ()))
+    counts = torch.tensor(COUNTS)
+    if base == "sade":
+        loss = early = sade(counts)(z, data.labels)
+    else:  # LDAM starts as cross-entropy on its cosine head
+        early = F.cross_entropy(z, data.labels, reduction="none")
+        loss = ldam(counts)(z, data.labels) if base == "ldam" else early
+    weighting.begin_epoch(0)
+    torch.testing.assert_close(weighting.objective(z, data), early.mean())
+    weighting.begin_epoch(1)
+    v = weighting.weight_net(loss, torch.zeros_like(data.labels)).detach()
+    torch.testing.assert_close(weighting.objective(z, data), (v * loss).sum() / v.sum())
+
+
+# --- all of them train
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [(kind, {}) for kind in LOSS_KINDS]
+    + [("focal", {"form": "softmax"}), ("class-balanced", {"form": "sigmoid", "gamma": 0.5})]
+    + [(kind, {"base_loss": base}) for kind in ("l2rw", "mcw", "cmw-net") for base in BASES],
+)
+def test_every_loss_trains_a_network(kind, changes):
+    trained, data = method(kind, **changes), batch(3, 24)
+    model = classifier(trained.head)
+    optimizer = optim.Sgd(model.parameters(), Sgd(lr=0.05))
+    meta = data if kind in ("l2rw", "mcw", "cmw-net") else None
+    before = copy.deepcopy(model)
+    for _ in range(40):
+        training_step(model, trained, optimizer, data, meta)
+    accuracy = []
+    for network in (before.eval(), model.eval()):
+        right = network(data.images).argmax(dim=1) == data.labels
+        accuracy.append(float(right.float().mean()))
+    assert accuracy[1] >= 0.8 > accuracy[0] + 0.2
