@@ -11,6 +11,9 @@ from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.data.loader import ImageStore
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Problem
+from cmw_pipeline.models import registry as models
+from cmw_pipeline.models.heads import replacement
+from cmw_pipeline.models.twins import Twins
 from cmw_pipeline.training.batches import Meta, Task
 from cmw_pipeline.training.ema import Teacher
 from cmw_pipeline.training.optim import Sgd
@@ -35,6 +38,12 @@ def recipe(**changes):
 
 META_KINDS = ("l2rw", "mcw", "mw-net", "cmw-net", "cmw-net-sl")
 WEIGHT_NET_KINDS = META_KINDS[2:]
+NEEDED = {
+    "co-teaching": {"forget_rate": 0.4},
+    "forward": {"first": {"method": "erm"}},
+    "reed-like": {"first": {"method": "simclr"}, "batch_size": 4},
+}
+"""Options without a default."""
 
 
 def options(kind, **changes):
@@ -44,19 +53,28 @@ def options(kind, **changes):
         body |= {"meta_set": "clean-2", "meta_batch": 4}
     if kind in WEIGHT_NET_KINDS:
         body |= {"weight_net": {"lr": 1e-2}}
+    body |= NEEDED.get(kind, {})
     return TypeAdapter(Method).validate_python(body | changes)
 
 
-def network(dropout=0.3):
-    torch.manual_seed(0)
+def network(dropout=0.3, seed=0, head="linear"):
+    if head == "experts":
+        return models.build(recipe().network, 1, CLASSES, seed, head)
+    torch.manual_seed(seed)
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
         nn.BatchNorm2d(4),
         nn.ReLU(),
         nn.Dropout(dropout),
         nn.Flatten(),
-        nn.Linear(4 * 64, CLASSES),
+        replacement(head, nn.Linear(4 * 64, CLASSES)),
     )
+
+
+def model_for(method, dropout=0.3):
+    """The network, with the head and as many times as the method needs it."""
+    towers = [network(dropout, seed, method.head) for seed in range(method.towers)]
+    return towers[0] if method.towers == 1 else Twins(towers)
 
 
 def task(kind="cmw-net", seed=0, recipe=None, **changes):
@@ -74,10 +92,11 @@ def task(kind="cmw-net", seed=0, recipe=None, **changes):
     if isinstance(opts, MetaLearned):
         rule = parse_meta(opts.meta_set)
         meta = Meta(rule, rule.per_class or 4, opts.meta_batch, opts.meta_every)
+    first_logits = torch.from_numpy(rng.normal(size=(TRAIN, CLASSES)).astype(np.float32))
     return Task(
         recipe=recipe,
         seed=seed,
-        problem=Problem(CLASSES, torch.from_numpy(labels[:TRAIN])),
+        problem=Problem(CLASSES, torch.from_numpy(labels[:TRAIN]), first_logits=first_logits),
         store=store(images),
         labels=torch.from_numpy(labels),
         test_store=store(images[:TEST]),
@@ -87,8 +106,8 @@ def task(kind="cmw-net", seed=0, recipe=None, **changes):
 
 
 def state(task, kind="cmw-net", dropout=0.3, **changes):
-    model = network(dropout)
     method = methods.build(options(kind, **changes), task.problem, seed=1)
+    model = model_for(method, dropout)
     torch.manual_seed(2)
     return TrainState(
         model=model,

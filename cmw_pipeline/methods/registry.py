@@ -6,22 +6,60 @@ import torch
 
 from cmw_pipeline.config.methods import Method as Options
 from cmw_pipeline.methods.base import Method, Problem
+from cmw_pipeline.methods.class_balanced import ClassBalanced
 from cmw_pipeline.methods.cmw_net import CmwNet
 from cmw_pipeline.methods.cmw_net_sl import CmwNetSl
+from cmw_pipeline.methods.co_teaching import CoTeaching
+from cmw_pipeline.methods.decoupling import Decoupling
+from cmw_pipeline.methods.dividemix import DivideMix
+from cmw_pipeline.methods.elr import Elr
+from cmw_pipeline.methods.elr_plus import ElrPlus
 from cmw_pipeline.methods.erm import Erm
+from cmw_pipeline.methods.focal import Focal
+from cmw_pipeline.methods.forward import Forward
+from cmw_pipeline.methods.gce import Gce
 from cmw_pipeline.methods.l2rw import L2rw
+from cmw_pipeline.methods.ldam import Ldam
+from cmw_pipeline.methods.lrt import Lrt
+from cmw_pipeline.methods.m_correction import MCorrection
 from cmw_pipeline.methods.mcw import Mcw
 from cmw_pipeline.methods.mw_net import MwNet
+from cmw_pipeline.methods.noise_teacher import NoiseTeacher
+from cmw_pipeline.methods.peer_learning import PeerLearning
+from cmw_pipeline.methods.plc import Plc
+from cmw_pipeline.methods.reed_like import ReedLike
+from cmw_pipeline.methods.sade import Sade
+from cmw_pipeline.methods.sat import Sat
+from cmw_pipeline.methods.simclr import SimClr
 from cmw_pipeline.methods.transfer import Transfer
 
 METHODS: dict[str, Any] = {
     "erm": Erm,
+    "noise-teacher": NoiseTeacher,
+    "focal": Focal,
+    "class-balanced": ClassBalanced,
+    "ldam": Ldam,
+    "gce": Gce,
+    "forward": Forward,
+    "sade": Sade,
     "l2rw": L2rw,
     "mcw": Mcw,
     "mw-net": MwNet,
     "cmw-net": CmwNet,
     "cmw-net-sl": CmwNetSl,
     "transfer": Transfer,
+    "m-correction": MCorrection,
+    "dividemix": DivideMix,
+    "co-teaching": CoTeaching,
+    "decoupling": Decoupling,
+    "elr": Elr,
+    "elr-plus": ElrPlus,
+    "lrt": Lrt,
+    "peer-learning": PeerLearning,
+    "plc": Plc,
+    "sat": Sat,
+    "simclr": SimClr,
+    "reed-like": ReedLike,
 }
 
 
