@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from pydantic import TypeAdapter, ValidationError
 from torch.func import functional_call
 from torchvision.ops import sigmoid_focal_loss
+from torchvision.transforms.v2.functional import rotate
 
 from cmw_pipeline.config.methods import Method as Options
-from cmw_pipeline.config.schema import Network, Sgd
+from cmw_pipeline.config.schema import Augment, Network, Sgd
+from cmw_pipeline.data.loader import EpochPlan, ImageStore
 from cmw_pipeline.meta.lookahead import lookahead_gradient
 from cmw_pipeline.meta.tangent import Forward as Pass
 from cmw_pipeline.methods.base import Batch, Networks, Problem
@@ -491,3 +493,34 @@ def test_every_loss_trains_a_network(kind, changes):
         right = network(data.images).argmax(dim=1) == data.labels
         accuracy.append(float(right.float().mean()))
     assert accuracy[1] >= 0.8 > accuracy[0] + 0.2
+
+
+# --- SADE's augmentation
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 10)])
+def test_rotation_is_torchvisions(shape):
+    images = np.random.default_rng(0).integers(0, 256, (9, *shape, 3)).astype(np.uint8)
+    augment = Augment(rotate=40.0, flip=True)
+    store = ImageStore.put(images, (0.0,) * 3, (1 / 255,) * 3, augment, torch.device("cpu"))
+    plan = EpochPlan.draw(np.arange(9), 9, 3, augment, np.random.default_rng(1), size=shape)
+    angles = plan.angle.rad2deg()
+    assert -40 <= float(angles.min()) < -20 < 20 < float(angles.max()) <= 40
+    for step in range(3):
+        draws = plan.batch(step)
+        found = store.augmented(draws)
+        for picture, row, flip, angle in zip(found, draws.rows, draws.flip, draws.angle, strict=True):
+            expected = torch.from_numpy(images[row]).permute(2, 0, 1)
+            expected = rotate(expected.flip(2) if flip else expected, float(angle.rad2deg()))
+            assert torch.equal(picture, expected.float())
+
+
+def test_rotation_leaves_the_other_draws_as_they_are():
+    def plan(**changes):
+        augment = Augment(pad=2, flip=True, cutout=3, **changes)
+        return EpochPlan.draw(np.arange(9), 3, 3, augment, np.random.default_rng(1), views=2, size=(8, 8))
+
+    still, turning = plan(), plan(rotate=15.0)
+    for name in ("rows", "shift", "flip", "hole"):
+        assert torch.equal(getattr(still, name), getattr(turning, name))
+    assert still.angle is None

@@ -85,11 +85,12 @@ Schedule = Annotated[Constant | Steps | Cosine | Restarts, Field(discriminator="
 
 
 class Augment(Model):
-    """Random crop after padding, horizontal flip, and cutout."""
+    """Random crop after padding, horizontal flip, rotation, and cutout."""
 
     pad: int = Field(0, ge=0, description="pixels added on each side before a random crop")
     pad_mode: Literal["zero", "reflect"] = "zero"
     flip: bool = False
+    rotate: float = Field(0.0, ge=0, le=180, description="degrees that an image turns either way at most")
     cutout: int = Field(0, ge=0, description="side of the square without content; 0: none")
 
 

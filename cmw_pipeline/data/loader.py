@@ -4,6 +4,7 @@ The order and the augmentation of an epoch are functions of (seed, epoch) alone:
 resume, and the same on every device.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +54,7 @@ class ImageStore:
         return self._normalise(self.padded[rows][:, :, inner, inner])
 
     def augmented(self, draws: "Draws") -> torch.Tensor:
-        """(B, C, H, W) normalised images, cropped, mirrored and with a hole as drawn."""
+        """(B, C, H, W) normalised images, cropped, mirrored, turned and with a hole as drawn."""
         images = self._normalise(self._cropped(draws))
         return images if draws.hole is None else images.masked_fill(self._holes(draws.hole), 0.0)
 
@@ -73,12 +74,13 @@ class ImageStore:
         down = torch.arange(height, device=device) + draws.shift[:, :1]
         across = torch.arange(width, device=device).expand(len(draws.rows), width)
         across = torch.where(draws.flip[:, None], width - 1 - across, across) + draws.shift[:, 1:]
-        return self.padded[
+        pixels = self.padded[
             draws.rows[:, None, None, None],
             torch.arange(channels, device=device)[None, :, None, None],
             down[:, None, :, None],
             across[:, None, None, :],
         ]
+        return pixels if draws.angle is None else _turned(pixels, draws.angle)
 
     def _holes(self, hole: torch.Tensor) -> torch.Tensor:
         """(B, 1, H, W) bool: true inside each sample's square, whose edges may lie outside the picture."""
@@ -105,6 +107,8 @@ class Draws:
     """(B,) bool."""
     hole: torch.Tensor | None
     """(B, 3) int64: upper edge, left edge and side of a square without content; None: no cutout."""
+    angle: torch.Tensor | None = None
+    """(B,) float32 radians."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ class EpochPlan:
     hole: torch.Tensor | None
     """(R, V, 3) int64."""
     batch_size: int
+    angle: torch.Tensor | None = None
+    """(R, V) float32."""
 
     @classmethod
     def draw(
@@ -156,19 +162,26 @@ class EpochPlan:
             centre = rng.integers(0, size, (*shape, 2))
             side = np.full((*shape, 1), augment.cutout)
             hole = torch.from_numpy(np.concatenate([centre - augment.cutout // 2, side], axis=2))
-        return cls(torch.from_numpy(rows), torch.from_numpy(shift), torch.from_numpy(flip), hole, batch_size)
+        angle = None
+        if augment.rotate:
+            turn = math.radians(augment.rotate)
+            angle = torch.from_numpy(rng.uniform(-turn, turn, shape).astype(np.float32))
+        tensors = torch.from_numpy(rows), torch.from_numpy(shift), torch.from_numpy(flip)
+        return cls(*tensors, hole, batch_size, angle)
 
     def to(self, device: torch.device) -> "EpochPlan":
         """The same plan on the device."""
         hole = None if self.hole is None else self.hole.to(device)
+        angle = None if self.angle is None else self.angle.to(device)
         tensors = self.rows.to(device), self.shift.to(device), self.flip.to(device)
-        return EpochPlan(*tensors, hole, self.batch_size)
+        return EpochPlan(*tensors, hole, self.batch_size, angle)
 
     def batch(self, step: int, view: int = 0) -> Draws:
         """The draws of one step and view."""
         part = slice(step * self.batch_size, (step + 1) * self.batch_size)
         hole = None if self.hole is None else self.hole[part, view]
-        return Draws(self.rows[part], self.shift[part, view], self.flip[part, view], hole)
+        angle = None if self.angle is None else self.angle[part, view]
+        return Draws(self.rows[part], self.shift[part, view], self.flip[part, view], hole, angle)
 
 
 def _pad(pixels: torch.Tensor, augment: Augment) -> torch.Tensor:
@@ -176,3 +189,13 @@ def _pad(pixels: torch.Tensor, augment: Augment) -> torch.Tensor:
     if augment.pad_mode == "zero":
         return F.pad(pixels, sides)
     return F.pad(pixels.float(), sides, mode="reflect").to(torch.uint8)
+
+
+def _turned(pixels: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, W) uint8 images turned about their centres, by the nearest pixel; what comes in is black."""
+    cos, sin, aspect = angle.cos(), angle.sin(), pixels.shape[2] / pixels.shape[3]
+    zero = torch.zeros_like(cos)
+    rows = torch.stack([cos, -sin * aspect, zero, sin / aspect, cos, zero], dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(rows, list(pixels.shape), align_corners=False)
+    turned = F.grid_sample(pixels.float(), grid, mode="nearest", align_corners=False)
+    return turned.to(pixels.dtype)

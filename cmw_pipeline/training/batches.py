@@ -123,5 +123,5 @@ def show(task: Task, plan: EpochPlan, step: int, views: tuple[View, ...] = ("wea
 def _seen(store: ImageStore, draws: Draws, view: View, augment: Augment) -> torch.Tensor:
     if view == "strong":
         return store.strong(draws)
-    still = not (augment.pad or augment.flip or augment.cutout)
+    still = not (augment.pad or augment.flip or augment.rotate or augment.cutout)
     return store.plain(draws.rows) if view == "plain" or still else store.augmented(draws)
