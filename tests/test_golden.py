@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny import recipe, state, task
 
 from cmw_pipeline.runtime.signals import StopRequest
-from cmw_pipeline.training import loop
+from cmw_pipeline.training import loop, program
 
 RECORD = Path(__file__).with_name("golden_losses.json")
 CASES = {
@@ -40,8 +40,8 @@ def losses(case):
         found.append(step(*args))
         return found[-1]
 
-    step = loop.training_step
-    with patch.object(loop, "training_step", spy), tempfile.TemporaryDirectory() as side:
+    step = program.training_step
+    with patch.object(program, "training_step", spy), tempfile.TemporaryDirectory() as side:
         loop.train(run, state(run, kind, dropout=0.0, **changes), StopRequest(), Path(side))
     return [float(loss) for loss in found]
 

@@ -8,7 +8,7 @@ from tiny import state, task
 from cmw_pipeline.config.schema import Augment
 from cmw_pipeline.data.loader import EpochPlan, ImageStore
 from cmw_pipeline.runtime.seeds import stream
-from cmw_pipeline.training import loop
+from cmw_pipeline.training import loop, program
 from cmw_pipeline.training.loop import train
 from cmw_pipeline.training.step import training_step
 
@@ -174,11 +174,11 @@ def test_all_methods_of_a_seed_see_the_same_samples_in_the_same_order(monkeypatc
     """Otherwise a comparison of methods is one of orders."""
     seen = {}
 
-    def spy(model, method, optimizer, batch, meta_batch):
+    def spy(model, method, optimizer, batch, meta_batch, *ways):
         seen[kind].append((batch.rows.clone(), batch.images.clone()))
-        return training_step(model, method, optimizer, batch, meta_batch)
+        return training_step(model, method, optimizer, batch, meta_batch, *ways)
 
-    monkeypatch.setattr(loop, "training_step", spy)
+    monkeypatch.setattr(program, "training_step", spy)
     for kind in ("erm", "mw-net", "cmw-net"):
         seen[kind] = []
         run = task(kind)

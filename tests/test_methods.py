@@ -193,9 +193,9 @@ def test_the_virtual_step_leaves_no_trace_in_the_real_one(kind):
     before = copy.deepcopy(model)
     theta_before = copy.deepcopy(weighting.state_dict())
     optimizer, _ = optimisers(model, weighting)
-    for number, momentum in enumerate(optimizer.buffers()):
+    for number, momentum in enumerate(optimizer.momenta):
         momentum.copy_(torch.full_like(momentum, 0.01 * (number + 1)))
-    momenta = [momentum.clone() for momentum in optimizer.buffers()]
+    momenta = [momentum.clone() for momentum in optimizer.momenta]
     loss = training_step(model, weighting, optimizer, data, batch(8))
     theta_after = weighting.state_dict()
     assert not torch.equal(theta_after["weight_net.heads.bias"], theta_before["weight_net.heads.bias"])
@@ -204,7 +204,7 @@ def test_the_virtual_step_leaves_no_trace_in_the_real_one(kind):
     gradients = torch.autograd.grad(expected_loss, list(before.parameters()))
     assert float(loss) == expected_loss.item()
     for old, g, m, new, kept in zip(
-        before.parameters(), gradients, momenta, model.parameters(), optimizer.buffers(), strict=True
+        before.parameters(), gradients, momenta, model.parameters(), optimizer.momenta, strict=True
     ):
         expected = 0.9 * m + g + 1e-2 * old
         torch.testing.assert_close(kept, expected)

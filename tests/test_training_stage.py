@@ -192,7 +192,7 @@ def test_training_meta_and_test_images_are_strangers_to_each_other(project, meth
 def test_held_out_images_are_in_no_training_batch_and_test_images_in_none_at_all(
     project, tmp_path, monkeypatch
 ):
-    from cmw_pipeline.training import loop
+    from cmw_pipeline.training import program
     from cmw_pipeline.training.step import training_step
 
     trained, meta = set(), set()
@@ -200,12 +200,12 @@ def test_held_out_images_are_in_no_training_batch_and_test_images_in_none_at_all
     def fingerprints(batch):
         return {image.numpy().tobytes() for image in batch.images}
 
-    def spy(model, method, optimizer, batch, meta_batch):
+    def spy(model, method, optimizer, batch, meta_batch, *ways):
         trained.update(fingerprints(batch))
         meta.update(fingerprints(meta_batch) if meta_batch else ())
-        return training_step(model, method, optimizer, batch, meta_batch)
+        return training_step(model, method, optimizer, batch, meta_batch, *ways)
 
-    monkeypatch.setattr(loop, "training_step", spy)
+    monkeypatch.setattr(program, "training_step", spy)
     text = PARAMS.replace("augment: {pad: 1, flip: false}", "augment: {}")
     shutil.copytree(project.root / "results", tmp_path / "results", ignore=lambda *_: ["train"])
     other = Project(tmp_path)

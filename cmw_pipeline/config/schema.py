@@ -104,6 +104,15 @@ class Recipe(Model):
     batch_size: Count
     augment: Augment = Augment()
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights; null: none")
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "fp32", description="of convolutions and products; weights and statistics stay float32"
+    )
+    channels_last: bool = Field(False, description="the memory order that many processors prefer")
+    compile: bool = Field(False, description="compile the whole iteration; minutes at the start of a run")
+    capture: bool = Field(False, description="on a GPU: the whole iteration as one CUDA graph")
+    low_memory: bool = Field(
+        False, description="meta steps with one set of activations alive, for a second forward pass"
+    )
     smoke: bool = Field(False, description="too short to compare with anything; tables say so")
 
 

@@ -25,7 +25,7 @@ def lookahead_gradient(
     objective: Objective,
     meta_images: torch.Tensor,
     meta_objective: Objective,
-    lr: float,
+    lr: float | torch.Tensor,
     theta: Sequence[torch.Tensor],
 ) -> list[torch.Tensor]:
     """Gradient of the meta loss after one virtual step, with respect to the weighting's parameters.
@@ -38,7 +38,7 @@ def lookahead_gradient(
         objective: the training loss of the logits, differentiable in the logits and in ``theta``.
         meta_images: (M, C, H, W) the meta batch.
         meta_objective: the meta loss of its logits.
-        lr: α, the rate of the virtual step.
+        lr: α, the rate of the virtual step; a number or a scalar tensor.
         theta: parameters of the weighting.
 
     Returns:
@@ -50,10 +50,9 @@ def lookahead_gradient(
     slopes = torch.autograd.grad(
         loss, list(weights.values()), retain_graph=forward.keeps_graph, materialize_grads=True
     )
-    ahead = {
-        name: (weight - lr * slope).detach().requires_grad_()
-        for (name, weight), slope in zip(weights.items(), slopes, strict=True)
-    }
+    with torch.no_grad():
+        moved = torch._foreach_sub(list(weights.values()), torch._foreach_mul(slopes, lr))
+    ahead = {name: weight.requires_grad_() for name, weight in zip(weights, moved, strict=True)}
     meta_loss = meta_objective(functional_call(model, (ahead, copied_buffers(model)), (meta_images,)))
     direction = torch.autograd.grad(meta_loss, list(ahead.values()), materialize_grads=True)
     tangent = forward.tangent(dict(zip(ahead, direction, strict=True)))

@@ -135,7 +135,11 @@ def _moved(logits: torch.Tensor, tangents: dict[Slot, Any]) -> torch.Tensor:
 
 def copied_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
     """Copies for a pass that must not move the model's batch-norm statistics."""
-    return {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers = dict(model.named_buffers())
+    copies = [torch.empty_like(buffer) for buffer in buffers.values()]
+    if copies:
+        torch._foreach_copy_(copies, list(buffers.values()))
+    return dict(zip(buffers, copies, strict=True))
 
 
 def _carry(step: Step, done: list[int], tangents: dict[Slot, Any]) -> None:
@@ -258,6 +262,7 @@ _LINEAR = [
     aten.squeeze.dim,
     aten.unsqueeze.default,
     aten.clone.default,
+    aten._to_copy.default,
     aten.constant_pad_nd.default,
     aten.mean.dim,
     aten.sum.dim_IntList,

@@ -92,6 +92,9 @@ class Method(nn.Module):
 
     head: str = "linear"
     """The classifier's output layer: linear, cosine, experts or probe."""
+    steady: bool = False
+    """Whether an active epoch's iteration is the same tensor program in all of them: buffers change in place,
+    and nothing that the host decides changes but ``active`` and the teacher's decay."""
     towers: int = 1
     """Networks side by side; two of them give logits (B, 2, K) in training mode."""
     needs_teacher: bool = False

@@ -14,6 +14,8 @@ class L2rw(MetaMethod):
     taken at the present weights.
     """
 
+    steady = True
+
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.head = HEADS[options.base_loss]

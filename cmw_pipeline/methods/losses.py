@@ -40,13 +40,13 @@ def focal(gamma: float, form: str) -> SampleLoss:
     """
 
     def softmax_form(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        hit = F.one_hot(labels, logits.shape[-1]).bool()
+        hit = _hits(logits, labels)
         log_miss = logits.masked_fill(hit, -torch.inf).logsumexp(dim=1) - logits.logsumexp(dim=1)
         return (gamma * log_miss).exp() * cross_entropy(logits, labels)
 
     def sigmoid_form(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         num_classes = logits.shape[-1]
-        sign = 2 * F.one_hot(labels, num_classes) - 1
+        sign = 2 * _hits(logits, labels).to(logits) - 1
         right = sign * (logits - math.log(num_classes - 1))
         return -((gamma * F.logsigmoid(-right)).exp() * F.logsigmoid(right)).sum(dim=1)
 
@@ -76,7 +76,7 @@ def ldam(counts: torch.Tensor, largest_margin: float = 0.5) -> SampleLoss:
     margins = largest_margin * rarity / rarity.max()
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        hit = F.one_hot(labels, logits.shape[-1])
+        hit = _hits(logits, labels)
         return cross_entropy(logits - COSINE_SCALE * margins.to(logits)[labels][:, None] * hit, labels)
 
     return loss
@@ -127,3 +127,8 @@ def class_balanced_weights(counts: torch.Tensor, beta: float) -> torch.Tensor:
     effective = (1 - beta ** counts.clamp(min=1).double()) / (1 - beta) if beta else torch.ones(len(counts))
     inverse = 1 / effective
     return (inverse * len(counts) / inverse.sum()).to(torch.get_default_dtype())
+
+
+def _hits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(B, K) bool: true at each label. ``F.one_hot`` looks at the values on the host."""
+    return labels[:, None] == torch.arange(logits.shape[-1], device=labels.device)

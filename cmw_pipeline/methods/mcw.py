@@ -10,6 +10,8 @@ from cmw_pipeline.methods.losses import HEADS, base_loss, class_balanced_weights
 class Mcw(MetaMethod):
     """w_i = a_{y_i} + ε_i: a from the effective number of samples, ε one gradient step from zero."""
 
+    steady = True
+
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.head = HEADS[options.base_loss]

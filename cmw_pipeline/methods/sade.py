@@ -16,6 +16,8 @@ class Sade(Method):
 
     head = "experts"
 
+    steady = True
+
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.sample_loss = sade(problem.class_counts, options.strength)

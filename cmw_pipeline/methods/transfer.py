@@ -13,6 +13,8 @@ class Transfer(Method):
     function was learned.
     """
 
+    steady = True
+
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         assert problem.weighting is not None, "a transfer needs the function it transfers"

@@ -15,6 +15,8 @@ class WeightNetMethod(MetaMethod):
     ``groups`` (K,) int64 says which head of the weight net each class uses.
     """
 
+    steady = True
+
     def __init__(self, options: Options, problem: Problem, groups: torch.Tensor, num_groups: int) -> None:
         super().__init__(options, problem)
         self.head = HEADS[options.base_loss]

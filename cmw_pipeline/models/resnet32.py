@@ -21,9 +21,13 @@ class BasicBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, inputs, H, W) -> (B, outputs, H/stride, W/stride)."""
         out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(out + self._shortcut(x))
+
+    def _shortcut(self, x: torch.Tensor) -> torch.Tensor:
+        if self.stride == 1 and not self.padding:
+            return x
         before = self.padding // 2
-        shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.padding - before))
-        return F.relu(out + shortcut)
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.padding - before))
 
 
 class ResNet32(Classifier):

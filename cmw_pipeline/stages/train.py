@@ -35,6 +35,7 @@ from cmw_pipeline.training.ema import Teacher
 from cmw_pipeline.training.evaluate import predict
 from cmw_pipeline.training.loop import train
 from cmw_pipeline.training.optim import Sgd
+from cmw_pipeline.training.precision import use_tf32
 from cmw_pipeline.training.state import TrainState
 from cmw_pipeline.types import LABEL_COLUMNS, META_COLUMNS, RUN_COLUMNS, SAMPLE_COLUMNS, TEST, TRAIN
 
@@ -143,6 +144,9 @@ def _state(job: Job, options: MethodOptions, task: Task, channels: int, device: 
     ).to(device)
     if method.starts_from_first and "first" in job.inputs:
         load_trunk(model, load_file(job.inputs["first"].path / MODEL))
+    if recipe.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    use_tf32(recipe.precision)
     torch.manual_seed(stream_seed(seed, "layers"))  # what dropout draws from
     return TrainState(
         model=model,

@@ -116,6 +116,8 @@ def show(task: Task, plan: EpochPlan, step: int, views: tuple[View, ...] = ("wea
     images = [
         _seen(task.store, draw, view, task.recipe.augment) for draw, view in zip(draws, views, strict=True)
     ]
+    if task.recipe.channels_last:
+        images = [image.contiguous(memory_format=torch.channels_last) for image in images]
     rows = draws[0].rows
     return Batch(images[0], task.labels[rows], rows, tuple(images[1:]), turn=turn)
 

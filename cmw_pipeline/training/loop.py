@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from cmw_pipeline.data.loader import EpochPlan
-from cmw_pipeline.errors import IntegrityError, Preempted
+from cmw_pipeline.errors import IntegrityError, NumericsError, Preempted
 from cmw_pipeline.io.checkpoints import load_latest, save_checkpoint
-from cmw_pipeline.methods.base import MetaMethod, Networks
+from cmw_pipeline.methods.base import Networks
 from cmw_pipeline.metrics.accuracy import top_k_accuracy
 from cmw_pipeline.runtime.logs import progress
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.batches import Task, Turn, meta_plan, pick_meta_rows, show
 from cmw_pipeline.training.evaluate import predict
 from cmw_pipeline.training.optim import learning_rate
+from cmw_pipeline.training.program import Iterations
 from cmw_pipeline.training.state import TrainState
-from cmw_pipeline.training.step import training_step
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +35,19 @@ def train(
         IntegrityError: the checkpoints do not belong to this run or are damaged.
     """
     _resume(state, side)
+    iterations = Iterations(state, task.recipe)
     saved = time.monotonic()
     for epoch in range(state.epoch, task.recipe.epochs):
         started = time.monotonic()
         turns, metas = _begin_epoch(task, state)
+        iterations.begin_epoch()
         batches = [(turn, step) for turn in turns for step in range(turn.steps)]
         title = f"epoch {epoch + 1}/{task.recipe.epochs}"
         for turn, step in progress(batches[state.step :], len(batches) - state.step, title):
-            _step(task, state, turn, step, metas)
+            _step(task, state, iterations, turn, step, metas)
             stopping = bool(stop)
             if stopping or time.monotonic() - saved > checkpoint_seconds:
+                _refuse_infinite(state)
                 save_checkpoint(side, state.iteration, *state.pack())
                 saved = time.monotonic()
             if stopping:
@@ -69,7 +72,7 @@ def _resume(state: TrainState, side: Path) -> None:
 def _begin_epoch(task: Task, state: TrainState) -> tuple[list[Turn], EpochPlan | None]:
     """Set the rate, tell the method, pick this epoch's meta-set; the last two not when resumed inside it."""
     epoch, method = state.epoch, state.method
-    state.optimizer.rate = learning_rate(task.recipe, epoch)
+    state.optimizer.rate.fill_(learning_rate(task.recipe, epoch))
     method.begin_epoch(epoch)
     uses_meta = task.meta is not None and method.active
     if state.step == 0:
@@ -91,28 +94,29 @@ def _networks(task: Task, state: TrainState) -> Networks:
     return Networks(state.model, state.teacher, functools.cache(scan))
 
 
-def _step(task: Task, state: TrainState, turn: Turn, step: int, metas: EpochPlan | None) -> None:
-    method = state.method
+def _step(
+    task: Task, state: TrainState, iterations: Iterations, turn: Turn, step: int, metas: EpochPlan | None
+) -> None:
     batch = turn.batch(task, step)
     meta_batch = None
     if metas is not None and task.meta is not None and state.iteration % task.meta.every == 0:
-        assert isinstance(method, MetaMethod)
         meta_batch = show(task, metas, state.step)
-    with torch.no_grad():
-        batch = method.prepare(batch, Networks(state.model, state.teacher, _no_scan))
-    state.loss_sum += training_step(state.model, method, state.optimizer, batch, meta_batch)
-    if state.teacher is not None:
-        assert task.recipe.ema is not None
-        state.teacher.update(state.model, method.teacher_decay(task.recipe.ema, state.iteration))
+    iterations.run(batch, meta_batch)
     state.step += 1
     state.iteration += 1
 
 
-def _no_scan(network: nn.Module) -> torch.Tensor:
-    raise AssertionError("a scan of the training set belongs between epochs")
+def _refuse_infinite(state: TrainState) -> None:
+    """Where the device is not waited for at each step, nothing that is not finite gets on record."""
+    if not bool(torch.isfinite(state.loss_sum)):
+        place = f"epoch {state.epoch + 1}, before step {state.step + 1}"
+        raise NumericsError(
+            f"the training loss is {state.loss_sum.item()} in {place}", "lower the learning rate"
+        )
 
 
 def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> None:
+    _refuse_infinite(state)
     record = {
         "epoch": state.epoch,
         "lr": learning_rate(task.recipe, state.epoch),
@@ -127,4 +131,4 @@ def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> Non
     log.info("%s  loss %.4f  test %.2f%%  %.1f s", place, record["train_loss"], record["accuracy"], seconds)
     state.records.append(record)
     state.epoch, state.step = state.epoch + 1, 0
-    state.loss_sum = torch.zeros_like(state.loss_sum)
+    state.loss_sum.zero_()

@@ -5,40 +5,52 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
-from torch.optim.sgd import sgd
 
 from cmw_pipeline.config.schema import Constant, Cosine, Recipe, Steps
 from cmw_pipeline.config.schema import Sgd as SgdOptions
 
+Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
+
 
 class Sgd(nn.Module):
-    """SGD with momentum over a classifier; ``rate`` is set every epoch. Its buffers are the momenta."""
+    """SGD with momentum over a classifier. Its buffers are the momenta, and the rate as a tensor.
+
+    PyTorch's own class holds the rate as a number or waits for the device to learn it; as a tensor it can
+    change under a captured or compiled step.
+    """
 
     def __init__(self, parameters: Iterable[torch.Tensor], options: SgdOptions) -> None:
         super().__init__()
         self.moved = [parameter for parameter in parameters if parameter.requires_grad]
         self.options = options
-        self.rate = options.lr
+        self.rate: torch.Tensor
+        self.register_buffer("rate", torch.tensor(options.lr, dtype=torch.float64), persistent=False)
         for number, parameter in enumerate(self.moved):
             self.register_buffer(f"momentum{number}", torch.zeros_like(parameter))
 
+    @property
+    def momenta(self) -> list[torch.Tensor]:
+        """One for each parameter that moves."""
+        return [self.get_buffer(f"momentum{number}") for number in range(len(self.moved))]
+
     @torch.no_grad()
     def update(self, gradients: Sequence[torch.Tensor | None]) -> None:
-        """Move the parameters in place, one gradient for each; one without a gradient stays as it is."""
-        momenta = list(self.buffers())
-        present = [n for n, gradient in enumerate(gradients) if gradient is not None]
-        sgd(
-            [self.moved[n] for n in present],
-            [g for g in gradients if g is not None],
-            [momenta[n] for n in present],
-            foreach=True,
-            weight_decay=self.options.weight_decay,
-            momentum=self.options.momentum,
-            lr=self.rate,
-            dampening=0.0,
-            nesterov=self.options.nesterov,
-            maximize=False,
-        )
+        """Move the parameters in place, one gradient for each; one without a gradient stays as it is.
+
+        d = g + decay w;  m <- momentum m + d;  w <- w - rate m, with Nesterov's w - rate (d + momentum m).
+        """
+        momenta = self.momenta
+        present = [number for number, gradient in enumerate(gradients) if gradient is not None]
+        weights, kept = [self.moved[n] for n in present], [momenta[n] for n in present]
+        slopes: Tensors = [g for g in gradients if g is not None]
+        options = self.options
+        if options.weight_decay:
+            slopes = torch._foreach_add(slopes, weights, alpha=options.weight_decay)
+        if options.momentum:
+            torch._foreach_mul_(kept, options.momentum)
+            torch._foreach_add_(kept, slopes)
+            slopes = torch._foreach_add(slopes, kept, alpha=options.momentum) if options.nesterov else kept
+        torch._foreach_add_(weights, torch._foreach_mul(slopes, -self.rate))
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:

@@ -55,12 +55,18 @@ class TrainState:
             module.load_state_dict(_under(tensors, name))
         RngState(tensors["rng.cpu"], tensors.get("rng.cuda")).restore(self.device)
         self.meta_rows = tensors["meta_rows"].to(self.device)
-        self.loss_sum = tensors["loss_sum"].to(self.device)
+        self.loss_sum.copy_(tensors["loss_sum"])
         for name in self._numbers():
             setattr(self, name, meta[name])
 
     def _numbers(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("epoch", "step", "iteration", "records")}
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Everything that an iteration changes, as it lies in memory."""
+        parts = [*self._modules().values()]
+        own = [t for part in parts for t in (*part.parameters(), *part.buffers())]
+        return [*own, self.loss_sum]
 
     def _modules(self) -> dict[str, nn.Module]:
         modules = {

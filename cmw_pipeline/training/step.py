@@ -17,6 +17,7 @@ def training_step(
     batch: Batch,
     meta_batch: Batch | None,
     lean: bool = False,
+    watched: bool = True,
 ) -> torch.Tensor:
     """Train on one prepared batch; with a meta batch, improve the weighting first.
 
@@ -27,7 +28,8 @@ def training_step(
         The scalar training loss, detached.
 
     Raises:
-        NumericsError: a loss or a meta-gradient is not finite; nothing was updated with it.
+        NumericsError: a loss or a meta-gradient is not finite; nothing was updated with it. Only where
+            ``watched``, which makes the host wait for the device.
     """
     model.train()
     if meta_batch is None:
@@ -37,15 +39,23 @@ def training_step(
         assert isinstance(method, MetaMethod)
         forward = (LeanForward if lean else Forward)(model, batch.images)
         method.observe(forward.logits.detach(), batch)
-        meta_step(forward, method, optimizer.rate, batch, method.prepare_meta(meta_batch))
+        meta_step(forward, method, optimizer.rate, batch, method.prepare_meta(meta_batch), watched)
         logits = forward.logits
     loss = method.objective(logits, batch)
-    _check(loss, "the training loss", batch)
+    if watched:
+        _check(loss, "the training loss", batch)
     optimizer.update(torch.autograd.grad(loss, optimizer.moved, allow_unused=True))
     return loss.detach()
 
 
-def meta_step(forward: Forward, method: MetaMethod, lr: float, batch: Batch, meta_batch: Batch) -> None:
+def meta_step(
+    forward: Forward,
+    method: MetaMethod,
+    lr: torch.Tensor,
+    batch: Batch,
+    meta_batch: Batch,
+    watched: bool = True,
+) -> None:
     """Improve the weighting by the gradient of the meta loss after a virtual step of rate ``lr``."""
     gradient = lookahead_gradient(
         forward,
@@ -55,7 +65,8 @@ def meta_step(forward: Forward, method: MetaMethod, lr: float, batch: Batch, met
         lr,
         method.theta(batch),
     )
-    _check(torch.stack([g.sum() for g in gradient]).sum(), "the meta-gradient", batch)
+    if watched:
+        _check(torch.stack([g.sum() for g in gradient]).sum(), "the meta-gradient", batch)
     method.learn(gradient, batch)
 
 
