@@ -10,6 +10,8 @@ Labels: TypeAlias = npt.NDArray[np.int16]
 Indices: TypeAlias = npt.NDArray[np.int32]
 """(N,) row numbers into ``images.npy``."""
 Floats: TypeAlias = npt.NDArray[np.float64]
+Candidates: TypeAlias = npt.NDArray[np.bool_]
+"""(N, K) True where a class is a candidate for the sample's label."""
 Images: TypeAlias = npt.NDArray[np.uint8]
 """(N, H, W, C) pixels."""
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cmw_pipeline.runtime.devices import lease, leased_device, visible_gpus
+from cmw_pipeline.errors import ConfigError
+from cmw_pipeline.runtime.devices import lease, leased_device, shares, visible_gpus
 
 HOLDER = """
 import sys
@@ -171,3 +172,35 @@ def test_under_slurm_no_lease_is_taken_and_its_devices_are_left_alone(monkeypatc
         assert [one, two, three] == ["cuda"] * 3
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
     assert list(Path(tmp_path).iterdir()) == []
+
+
+# --- several runs on one device
+
+
+def test_four_runs_share_two_devices_evenly_and_a_fifth_waits(holder, monkeypatch):
+    monkeypatch.setenv("CMW_RUNS_PER_GPU", "2")
+    names = ",".join(shares(["0", "1"]))
+    runs = [holder(names=names) for _ in range(4)]
+    devices = [run.says().rpartition("@")[2] for run in runs]
+    assert sorted(devices) == ["0", "0", "1", "1"]
+    fifth = holder(names=names)
+    assert fifth.says(within=0.5) is None
+    runs[0].let_go()
+    assert fifth.says().rpartition("@")[2] == devices[0]
+
+
+def test_a_shared_device_is_named_to_cuda_without_its_share(monkeypatch, tmp_path):
+    monkeypatch.setenv("CMW_RUNS_PER_GPU", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    with lease(["7"], tmp_path / f"cmw-gpu-leases-{os.getuid()}"), leased_device() as device:
+        assert device == "cuda"
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+
+
+@pytest.mark.parametrize("text", ["0", "half", "-1", "1.5", ""])
+def test_a_wrong_number_of_runs_is_one_line(monkeypatch, text):
+    monkeypatch.setenv("CMW_RUNS_PER_GPU", text)
+    with pytest.raises(ConfigError, match="how many runs share a GPU"):
+        shares(["0"])

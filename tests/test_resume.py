@@ -44,6 +44,8 @@ KINDS = [
     ("m-correction", {"guided_epoch": 1, "bootstrap_epoch": 2, "targets": "annealed"}),
     ("dividemix", {"start_epoch": 1, "batch_size": 4, "history": 2}),
     ("dividemix", {"start_epoch": 0, "batch_size": 4, "gradient_views": "strong"}),
+    ("proden", {}),
+    ("cmw-net-partial", {"start_epoch": 1, "meta_every": 2}),
 ]
 TOTAL_STEPS = 12
 

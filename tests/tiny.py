@@ -41,6 +41,7 @@ WEIGHT_NET_KINDS = META_KINDS[2:]
 NEEDED = {
     "co-teaching": {"forget_rate": 0.4},
     "forward": {"first": {"method": "erm"}},
+    "cmw-net-partial": {"first": {"method": "proden"}, "meta_set": "lowest-2", "meta_batch": 4},
     "reed-like": {"first": {"method": "simclr"}, "batch_size": 4},
 }
 """Options without a default."""
@@ -93,10 +94,14 @@ def task(kind="cmw-net", seed=0, recipe=None, **changes):
         rule = parse_meta(opts.meta_set)
         meta = Meta(rule, rule.per_class or 4, opts.meta_batch, opts.meta_every)
     first_logits = torch.from_numpy(rng.normal(size=(TRAIN, CLASSES)).astype(np.float32))
+    candidates = torch.from_numpy(np.random.default_rng(1).random((TRAIN, CLASSES)) < 0.3)
+    candidates[torch.arange(TRAIN), torch.from_numpy(labels[:TRAIN])] = True
     return Task(
         recipe=recipe,
         seed=seed,
-        problem=Problem(CLASSES, torch.from_numpy(labels[:TRAIN]), first_logits=first_logits),
+        problem=Problem(
+            CLASSES, torch.from_numpy(labels[:TRAIN]), first_logits=first_logits, candidates=candidates
+        ),
         store=store(images),
         labels=torch.from_numpy(labels),
         test_store=store(images[:TEST]),

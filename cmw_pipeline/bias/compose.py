@@ -8,13 +8,14 @@ import numpy.typing as npt
 from cmw_pipeline.bias.asymmetric import asymmetric
 from cmw_pipeline.bias.feature_dependent import feature_dependent, solve_factor
 from cmw_pipeline.bias.long_tail import long_tail
+from cmw_pipeline.bias.partial import candidate_sets, draw_candidates
 from cmw_pipeline.bias.symmetric import symmetric
 from cmw_pipeline.bias.transition import asymmetric_matrix, symmetric_matrix, transition
 from cmw_pipeline.config.bias_names import BiasStep
 from cmw_pipeline.config.datasets import FACTS, class_map
 from cmw_pipeline.config.label_files import published_factor
 from cmw_pipeline.runtime.seeds import stream
-from cmw_pipeline.types import Labels
+from cmw_pipeline.types import Candidates, Labels
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def apply_bias(
     A noise step works on the labels that the step before it left, and only on the samples that the long
     tail kept. Its stream depends on ``seed``, ``source``, its position and its name, so nothing that is
     drawn elsewhere changes it. Steps ``plc:sym`` and ``plc:asym`` draw from NumPy's ``RandomState(seed)``,
-    as the published ones did with seed 1.
+    as the published ones did with seed 1. Candidate sets are not drawn here but by :func:`hide_labels`.
 
     Args:
         clean: (N,) class ids of the training samples; not changed.
@@ -64,6 +65,8 @@ def apply_bias(
         rng = stream(seed, "inject", source, position, step.name)
         if step.kind == "lt":
             kept[kept] = long_tail(clean[kept], step.value, FACTS[source].num_classes, rng)
+        elif step.kind == "partial":
+            continue
         elif step.reads:
             labels[kept] = _replaced(labels, kept, step, source, evidence, rng)
         elif step.variant == "plc":
@@ -71,6 +74,28 @@ def apply_bias(
         else:
             labels[kept] = _noise(labels[kept], step, source, rng)
     return labels, kept
+
+
+def hide_labels(
+    labels: Labels, steps: tuple[BiasStep, ...], source: str, seed: int
+) -> tuple[Labels, Candidates] | None:
+    """Hide labels in candidate sets, if the bias ends with that.
+
+    Args:
+        labels: (N,) what :func:`apply_bias` left of the training samples.
+        steps: the bias.
+        source: the dataset.
+        seed: of the bias.
+
+    Returns:
+        (N,) labels drawn uniformly from the candidates, which tell no more than those do; and the
+        candidates, (N, K). None where the labels are not hidden.
+    """
+    if not steps or steps[-1].kind != "partial":
+        return None
+    rng = stream(seed, "inject", source, len(steps) - 1, steps[-1].name)
+    candidates = candidate_sets(labels, steps[-1].value, FACTS[source].num_classes, rng)
+    return draw_candidates(candidates, rng), candidates
 
 
 def factor(step: BiasStep, source: str, posterior: npt.NDArray[np.floating], labels: Labels) -> float:

@@ -11,6 +11,7 @@ import click
 from cmw_pipeline import __version__
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.errors import CmwError, SystemFault
+from cmw_pipeline.runtime.team import SOLO, Team, joined_team
 
 if TYPE_CHECKING:
     from cmw_pipeline.stages.base import Job
@@ -68,12 +69,13 @@ def _plan(ctx: click.Context) -> Plan:
     return Plan(load(ctx.obj))
 
 
-def _make(ctx: click.Context, stage: str, name: str, run: "Callable[[Job], None]") -> None:
+def _make(ctx: click.Context, stage: str, name: str, run: "Callable[[Job], None]", team: Team = SOLO) -> None:
     from cmw_pipeline.stages.base import make
 
     artefact = _plan(ctx).resolve(stage, name)
-    made = make(artefact, run, Path.cwd())
-    click.echo(artefact.path if made else f"{artefact.path} (was there)")
+    made = make(artefact, run, Path.cwd(), team)
+    if team.leads:
+        click.echo(artefact.path if made else f"{artefact.path} (was there)")
 
 
 def _stage(function: Callable[..., None]) -> click.Command:
@@ -131,16 +133,16 @@ def _train(ctx: click.Context, stage: str, name: str, checkpoint_seconds: float)
     artefact = _plan(ctx).resolve(stage, name)
     with stop_requests() as stop:
         stop.at_once = True
-        with leased_device() as device:
+        with leased_device() as device, joined_team(device) as team:
             import torch
 
             from cmw_pipeline.stages import train as stages_train
 
             def run(job: "Job") -> None:
                 stop.at_once = False
-                stages_train.run(job, torch.device(device), stop, checkpoint_seconds)
+                stages_train.run(job, torch.device(device), stop, checkpoint_seconds, team)
 
-            _make(ctx, stage, str(artefact.path), run)
+            _make(ctx, stage, str(artefact.path), run, team)
 
 
 _every = click.option(

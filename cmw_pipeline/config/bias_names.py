@@ -20,6 +20,7 @@ _NUMBERED: dict[str, tuple[str, ...] | None] = {
     "lt": (),
     "sym": ("other", "plc"),
     "asym": None,
+    "partial": (),
     **dict.fromkeys(GENERATED, ("plc", "published")),
 }
 """Kinds with a number -> variants besides the default; None: any map that the dataset names."""
@@ -42,6 +43,8 @@ class BiasStep:
     ``type1``, ``type2``, ``type3``: feature-dependent noise at a level in [0, 1]: drawn from a teacher's
     posterior with the factor that gives the level, or with the published factor (variant ``published``);
     or the labels that PLC published (variant ``plc``).
+
+    ``partial``: the label hidden in a set of candidates, which every other class joins at a rate in [0, 1].
 
     ``human``: the CIFAR-N labels of which ``word`` says which. ``file``: a user's own label file, whose
     content ``word`` pins.
@@ -105,6 +108,8 @@ def parse_bias(name: str) -> tuple[BiasStep, ...]:
     late = [step.name for step in noise[1:] if step.reads]
     if late:
         raise ValueError(f"{name!r}: {late[0]} replaces every label, so it goes before the other noise")
+    if "partial" in [step.kind for step in steps[:-1]]:
+        raise ValueError(f"{name!r}: candidate sets go last: they hide the label that the other steps gave")
     if format_bias(steps) != name:
         raise ValueError(f"{name!r}: write it as {format_bias(steps)!r}")
     return steps
@@ -115,7 +120,7 @@ def _parse_step(text: str, name: str) -> BiasStep:
     if match is None:
         raise ValueError(
             f"{name!r}: {text!r} is not a bias; write lt-FACTOR, [other:]sym-RATE, [map:]asym-RATE,"
-            " [plc:]type1-LEVEL or human-WHICH, joined by +"
+            " [plc:]type1-LEVEL, human-WHICH or partial-RATE, joined by +"
         )
     kind, variant = match["kind"], match["variant"]
     if kind not in _NUMBERED and kind not in _WORDED:

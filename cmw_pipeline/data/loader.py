@@ -110,6 +110,12 @@ class Draws:
     angle: torch.Tensor | None = None
     """(B,) float32 radians."""
 
+    def part(self, part: slice) -> "Draws":
+        """The draws of some of the samples."""
+        hole = None if self.hole is None else self.hole[part]
+        angle = None if self.angle is None else self.angle[part]
+        return Draws(self.rows[part], self.shift[part], self.flip[part], hole, angle)
+
 
 @dataclass(frozen=True)
 class EpochPlan:

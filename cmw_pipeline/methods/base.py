@@ -36,6 +36,21 @@ class Problem:
     """The frozen function, for a transfer."""
     first_logits: torch.Tensor | None = None
     """(N, K) logits of the run that the method starts from, on the training set without augmentation."""
+    candidates: torch.Tensor | None = None
+    """(N, K) bool candidate sets; the given labels are then only drawn from them."""
+
+    @property
+    def allowed(self) -> torch.Tensor:
+        """(N, K) bool: the candidates; of a sample with a label, that label alone."""
+        if self.candidates is not None:
+            return self.candidates
+        return F.one_hot(self.labels, self.num_classes).bool()
+
+    @property
+    def first_labels(self) -> torch.Tensor:
+        """(N,) int64: what the first run predicts, among the candidates."""
+        assert self.first_logits is not None
+        return self.first_logits.masked_fill(~self.allowed, -torch.inf).argmax(dim=1)
 
     @property
     def class_counts(self) -> torch.Tensor:

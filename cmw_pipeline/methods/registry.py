@@ -27,6 +27,7 @@ from cmw_pipeline.methods.mw_net import MwNet
 from cmw_pipeline.methods.noise_teacher import NoiseTeacher
 from cmw_pipeline.methods.peer_learning import PeerLearning
 from cmw_pipeline.methods.plc import Plc
+from cmw_pipeline.methods.proden import Proden
 from cmw_pipeline.methods.reed_like import ReedLike
 from cmw_pipeline.methods.sade import Sade
 from cmw_pipeline.methods.sat import Sat
@@ -60,6 +61,8 @@ METHODS: dict[str, Any] = {
     "sat": Sat,
     "simclr": SimClr,
     "reed-like": ReedLike,
+    "proden": Proden,
+    "cmw-net-partial": CmwNet,
 }
 
 

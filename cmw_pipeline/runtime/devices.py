@@ -16,6 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cmw_pipeline.errors import ConfigError
+
 log = logging.getLogger(__name__)
 
 
@@ -48,10 +50,25 @@ def leased_device() -> Iterator[str]:
     elif "SLURM_JOB_ID" in os.environ:
         yield "cuda"
     else:
-        with lease(gpus, Path(tempfile.gettempdir(), f"cmw-gpu-leases-{os.getuid()}")) as gpu:
+        with lease(shares(gpus), Path(tempfile.gettempdir(), f"cmw-gpu-leases-{os.getuid()}")) as held:
+            gpu = held.rpartition("@")[2]
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
             log.info("leased GPU %s", gpu)
             yield "cuda"
+
+
+def shares(gpus: Sequence[str]) -> list[str]:
+    """What can be leased: each GPU once, or as often as ``CMW_RUNS_PER_GPU`` says, spread over the GPUs.
+
+    Two GPUs for two runs each are ``0``, ``1``, ``1@0`` and ``1@1``: the second run on 0, the second on 1.
+
+    Raises:
+        ConfigError: the variable is not a whole number from 1 on.
+    """
+    text = os.environ.get("CMW_RUNS_PER_GPU", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"CMW_RUNS_PER_GPU={text!r}: write how many runs share a GPU, from 1 on")
+    return [f"{share}@{gpu}" if share else gpu for share in range(int(text)) for gpu in gpus]
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What every stage is: a pure function from verified inputs to the files of one artefact."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.io.atomic import remove_tree
 from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_inputs, publish
+from cmw_pipeline.runtime.team import SOLO, Team
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,16 @@ class Job:
         return self.artefact.params
 
 
-def make(artefact: Artefact, run: Callable[[Job], None], root: Path) -> bool:
+def make(artefact: Artefact, run: Callable[[Job], None], root: Path, team: Team = SOLO) -> bool:
     """Make an artefact unless it is there already.
+
+    Of a team of processes all run the stage, and only the leader's files are kept.
 
     Args:
         artefact: what is planned.
         run: the stage's function.
         root: the project folder.
+        team: the processes that call this together.
 
     Returns:
         True where it was made now, False where it was there.
@@ -44,11 +49,17 @@ def make(artefact: Artefact, run: Callable[[Job], None], root: Path) -> bool:
     Raises:
         IntegrityError: an input is missing or is not what its manifest says.
     """
+    side = root / "results" / "checkpoints" / f"{artefact.stage}-{artefact.digest}"
+    if not team.leads:
+        if team.agree(0):
+            return False
+        with tempfile.TemporaryDirectory() as out:
+            run(Job(artefact, open_inputs(artefact, root), Path(out), {}, side))
+        return True
     with exclusive(artefact, root):
-        if is_stored(artefact, root):
+        if team.agree(is_stored(artefact, root)):
             return False
         inputs = open_inputs(artefact, root)
-        side = root / "results" / "checkpoints" / f"{artefact.stage}-{artefact.digest}"
         with publish(artefact, inputs, root) as draft:
             run(Job(artefact, inputs, draft.path, draft.notes, side))
         remove_tree(side)  # only now: a run killed before this point continues from its checkpoints

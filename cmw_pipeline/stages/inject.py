@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cmw_pipeline.bias.compose import Evidence, apply_bias, factor
+from cmw_pipeline.bias.compose import Evidence, apply_bias, factor, hide_labels
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.label_files import label_file
@@ -16,14 +16,14 @@ from cmw_pipeline.data.label_files import label_digest, read_given, read_label_f
 from cmw_pipeline.data.store import LABELS, read_raw
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import open_planned
-from cmw_pipeline.io.tables import write_table
+from cmw_pipeline.io.tables import write_array, write_table
 from cmw_pipeline.stages import download
 from cmw_pipeline.stages.base import Job, make
-from cmw_pipeline.types import LABEL_COLUMNS, TRAIN, UNUSED, Labels
+from cmw_pipeline.types import LABEL_COLUMNS, TRAIN, UNUSED, Candidates, Labels
 
 Counts = npt.NDArray[np.int64]
 Posterior = npt.NDArray[np.floating]
-POSTERIOR = "posterior.npy"
+POSTERIOR, CANDIDATES = "posterior.npy", "candidates.npy"
 _SUM_TOLERANCE = 0.02
 """Of a row of probabilities stored with 11 bits each."""
 
@@ -32,7 +32,9 @@ def run(job: Job) -> None:
     """Write ``labels.parquet`` with the rows of the raw table, in their order.
 
     Only training rows are biased. Rows that a long tail drops, and those beyond the end of a published
-    label file, become ``unused`` and keep their label.
+    label file, become ``unused`` and keep their label. Where labels are hidden in candidate sets, ``label``
+    is one candidate, drawn uniformly, and ``candidates.npy`` (rows, K) has the sets; those of rows that are
+    not trained on are empty.
 
     Reads the input ``labels`` (a label file's artefact) or ``teacher`` (an artefact that holds
     ``posterior.npy``, one row for each training row of the raw table, in its order) where the bias needs it.
@@ -54,6 +56,10 @@ def run(job: Job) -> None:
     steps = parse_bias(job.params["bias"])
     evidence = _evidence(job, steps, clean[train])
     drawn, kept = apply_bias(clean[train], steps, job.params["source"], job.params["seed"], evidence)
+    hidden = hide_labels(drawn, steps, job.params["source"], job.params["seed"])
+    if hidden is not None:
+        drawn = np.where(kept, hidden[0], drawn)
+        _write_candidates(job, hidden[1][kept], train[kept], len(table))
     sizes = np.bincount(clean[train][kept], minlength=num_classes)
     _refuse_empty(job.artefact.name, np.bincount(clean[train], minlength=num_classes), sizes)
 
@@ -79,6 +85,19 @@ def run(job: Job) -> None:
         if step.reads == "teacher" and evidence.posterior is not None:
             posterior = evidence.posterior[kept]
             job.notes["factor"] = factor(step, job.params["source"], posterior, clean[train][kept])
+
+
+def read_candidates(folder: Path, rows: npt.NDArray[np.int64]) -> Candidates | None:
+    """(N, K) candidates of rows of a biased table; None where the labels are not hidden."""
+    file = folder / CANDIDATES
+    return np.load(file, mmap_mode="r", allow_pickle=False)[rows] if file.is_file() else None
+
+
+def _write_candidates(job: Job, candidates: Candidates, rows: npt.NDArray[np.int64], total: int) -> None:
+    table = np.zeros((total, candidates.shape[1]), dtype=np.bool_)
+    table[rows] = candidates
+    write_array(job.out / CANDIDATES, table)
+    job.notes["candidates"] = float(candidates.sum(axis=1).mean())
 
 
 def place_labels(artefact: Artefact, file: Path, root: Path, *, accept_unverified: bool = False) -> None:

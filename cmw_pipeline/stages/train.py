@@ -17,24 +17,28 @@ from cmw_pipeline.config.methods import Method as MethodOptions
 from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.data.loader import ImageStore
 from cmw_pipeline.data.store import read_images
+from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import save_tensors
 from cmw_pipeline.io.manifests import Stored
 from cmw_pipeline.io.tables import read_table, write_array, write_table
 from cmw_pipeline.meta.weighting import load_weighting
 from cmw_pipeline.methods import registry as methods
-from cmw_pipeline.methods.base import Batch, Problem
+from cmw_pipeline.methods.base import Batch, Method, Problem
 from cmw_pipeline.methods.noise_teacher import posterior_of
 from cmw_pipeline.models import registry as models
 from cmw_pipeline.models.trunk import load_trunk
 from cmw_pipeline.runtime.seeds import stream_seed
 from cmw_pipeline.runtime.signals import StopRequest
+from cmw_pipeline.runtime.team import SOLO, Team
 from cmw_pipeline.stages.base import Job
+from cmw_pipeline.stages.inject import read_candidates
 from cmw_pipeline.training.batches import Meta, Task
 from cmw_pipeline.training.ema import Teacher
 from cmw_pipeline.training.evaluate import predict
 from cmw_pipeline.training.loop import train
 from cmw_pipeline.training.optim import Sgd
+from cmw_pipeline.training.parallel import Shared
 from cmw_pipeline.training.precision import use_tf32
 from cmw_pipeline.training.state import TrainState
 from cmw_pipeline.types import LABEL_COLUMNS, META_COLUMNS, RUN_COLUMNS, SAMPLE_COLUMNS, TEST, TRAIN
@@ -52,13 +56,20 @@ class Split:
     labels: npt.NDArray[np.int64]
 
 
-def run(job: Job, device: torch.device, stop: StopRequest, checkpoint_seconds: float = 60.0) -> None:
+def run(
+    job: Job,
+    device: torch.device,
+    stop: StopRequest,
+    checkpoint_seconds: float = 60.0,
+    team: Team = SOLO,
+) -> None:
     """Train a cell and write its rows, its model and what became of each training sample.
 
     The clean labels are never read: of the label table only index, label and split are loaded.
 
     Raises:
         Preempted, NumericsError, IntegrityError: see :func:`cmw_pipeline.training.loop.train`.
+        ConfigError: a team of processes was asked to train what only one can.
     """
     options: MethodOptions = TypeAdapter(MethodOptions).validate_python(job.params["method"] | {"label": "-"})
     recipe = Recipe.model_validate(job.params["recipe"])
@@ -66,6 +77,8 @@ def run(job: Job, device: torch.device, stop: StopRequest, checkpoint_seconds: f
     samples, held_out, test = read_splits(job)
     task = _task(job, recipe, facts, options, (samples, held_out, test), device)
     state = _state(job, options, task, facts.image_shape[2], device)
+    if team.size > 1:
+        task, state = share(task, state, team)
     train(task, state, stop, job.side, checkpoint_seconds)
     _write(job, task, state, samples)
     job.notes.update({"device": _device_name(device), "smoke": recipe.smoke})
@@ -109,9 +122,14 @@ def _task(
     images_and_held_out = store(np.concatenate([samples.index, held_out.index]))
     weighting = load_weighting(job.inputs["weighting"].path) if "weighting" in job.inputs else None
     problem = Problem(facts.num_classes, labels[: len(samples.labels)], weighting)
+    candidates = read_candidates(job.inputs["biased"].path, samples.index)
+    if candidates is not None:
+        problem = replace(problem, candidates=torch.from_numpy(candidates).to(device))
     if "first" in job.inputs:
         logits = _first_logits(job.inputs["first"], problem, images_and_held_out, facts, device)
         problem = replace(problem, first_logits=logits)
+        if options.labels_from_first:
+            labels[: len(samples.labels)] = problem.first_labels  # the problem's labels are this memory
     return Task(
         recipe=recipe,
         seed=job.params["seed"],
@@ -159,6 +177,24 @@ def _state(job: Job, options: MethodOptions, task: Task, channels: int, device: 
     )
 
 
+def share(task: Task, state: TrainState, team: Team) -> tuple[Task, TrainState]:
+    """The same run on a team of processes; every one of them calls this.
+
+    Raises:
+        ConfigError: the method works on images of the whole batch, or the batch cannot be divided.
+    """
+    method = type(state.method)
+    if method.prepare is not Method.prepare or method.logits is not Method.logits:
+        raise ConfigError(f"{method.__name__} trains on one process only", "start it without torchrun")
+    sizes = [task.recipe.batch_size, *([task.meta.batch_size] if task.meta else [])]
+    if any(size % team.size for size in sizes):
+        raise ConfigError(
+            f"batches of {sizes} samples cannot be divided among {team.size} processes",
+            "choose batch sizes that are multiples of the number of processes",
+        )
+    return replace(task, team=team), replace(state, shared=Shared(state.model, team))
+
+
 def _write(job: Job, task: Task, state: TrainState, samples: Split) -> None:
     records = pd.DataFrame(state.records)
     write_text(job.out / EPOCHS, records.to_csv(index=False))
@@ -195,7 +231,7 @@ def _sample_rows(task: Task, state: TrainState, samples: Split) -> pd.DataFrame:
         weights = method.weights(losses, batch) if method.active else torch.ones_like(losses)
     columns = {
         "index": samples.index,
-        "label": samples.labels,
+        "label": task.problem.labels.cpu().numpy(),
         "loss": losses.cpu().numpy(),
         "weight": weights.cpu().numpy(),
     }

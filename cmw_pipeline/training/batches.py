@@ -10,6 +10,7 @@ from cmw_pipeline.data.loader import Draws, EpochPlan, ImageStore
 from cmw_pipeline.meta.selection import lowest_per_class, random_per_class
 from cmw_pipeline.methods.base import Batch, Problem, Stream, View
 from cmw_pipeline.runtime.seeds import stream
+from cmw_pipeline.runtime.team import SOLO, Team
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Task:
     test_store: ImageStore
     test_labels: torch.Tensor
     meta: Meta | None
+    team: Team = SOLO
 
     @property
     def num_train(self) -> int:
@@ -111,10 +113,11 @@ def pick_meta_rows(task: Task, epoch: int, meta: Meta, logits: torch.Tensor | No
 
 
 def show(task: Task, plan: EpochPlan, step: int, views: tuple[View, ...] = ("weak",), turn: int = 0) -> Batch:
-    """The samples of a step in the views asked for."""
+    """The samples of a step in the views asked for; of the images only this process's share."""
     draws = [plan.batch(step, number) for number in range(len(views))]
+    own = [draw.part(task.team.share(len(draw.rows))) for draw in draws]
     images = [
-        _seen(task.store, draw, view, task.recipe.augment) for draw, view in zip(draws, views, strict=True)
+        _seen(task.store, draw, view, task.recipe.augment) for draw, view in zip(own, views, strict=True)
     ]
     if task.recipe.channels_last:
         images = [image.contiguous(memory_format=torch.channels_last) for image in images]

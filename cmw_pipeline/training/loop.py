@@ -45,10 +45,12 @@ def train(
         title = f"epoch {epoch + 1}/{task.recipe.epochs}"
         for turn, step in progress(batches[state.step :], len(batches) - state.step, title):
             _step(task, state, iterations, turn, step, metas)
-            stopping = bool(stop)
-            if stopping or time.monotonic() - saved > checkpoint_seconds:
+            due = time.monotonic() - saved > checkpoint_seconds
+            stopping, saving = divmod(task.team.agree(2 * bool(stop) + due), 2)
+            if stopping or saving:
                 _refuse_infinite(state)
-                save_checkpoint(side, state.iteration, *state.pack())
+                if task.team.leads:
+                    save_checkpoint(side, state.iteration, *state.pack())
                 saved = time.monotonic()
             if stopping:
                 raise Preempted(f"stopped by {stop.reason} in {title}; the same command continues it")
@@ -128,7 +130,10 @@ def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> Non
             logits = predict(model, task.test_store, len(task.test_labels))
             record[name] = top_k_accuracy(logits.cpu().numpy(), task.test_labels.cpu().numpy())
     place = f"epoch {state.epoch + 1}/{task.recipe.epochs}"
-    log.info("%s  loss %.4f  test %.2f%%  %.1f s", place, record["train_loss"], record["accuracy"], seconds)
+    if task.team.leads:
+        log.info(
+            "%s  loss %.4f  test %.2f%%  %.1f s", place, record["train_loss"], record["accuracy"], seconds
+        )
     state.records.append(record)
     state.epoch, state.step = state.epoch + 1, 0
     state.loss_sum.zero_()

@@ -90,7 +90,8 @@ def iterate(
             batch = method.prepare(batch, Networks(state.model, state.teacher, _no_scan))
         watched = watched and state.device.type == "cpu"
         lean = recipe.low_memory
-        loss = training_step(state.model, method, state.optimizer, batch, meta_batch, lean, watched)
+        model = state.shared or state.model
+        loss = training_step(model, method, state.optimizer, batch, meta_batch, lean, watched)
     state.loss_sum += loss
     if state.teacher is not None:
         state.teacher.update(state.model, decay)

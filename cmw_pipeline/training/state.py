@@ -10,6 +10,7 @@ from cmw_pipeline.methods.base import Method
 from cmw_pipeline.runtime.rng import RngState
 from cmw_pipeline.training.ema import Teacher
 from cmw_pipeline.training.optim import Sgd
+from cmw_pipeline.training.parallel import Shared
 
 Tensors = dict[str, torch.Tensor]
 
@@ -27,6 +28,8 @@ class TrainState:
     """(M,) int64 rows of this epoch's meta-set."""
     loss_sum: torch.Tensor
     """Scalar float64: sum of this epoch's training losses so far."""
+    shared: Shared | None = None
+    """The model as it trains on several processes; None for one."""
     epoch: int = 0
     step: int = 0
     """Steps done in this epoch."""

@@ -21,6 +21,13 @@ def made_from(stage):
     return ancient(inputs)
 
 
+def several_processes(wildcards, resources):
+    """A run that was given several whole GPUs trains on all of them, a process each."""
+    if resources.gpu <= 1:
+        return ""
+    return f"torchrun --no-python --standalone --nproc-per-node {resources.gpu} "
+
+
 def planned(*stages):
     """The manifests of all artefacts of these stages that the built tables need."""
     return [a.manifest for a in plan.artefacts().values() if a.stage in stages]

@@ -22,5 +22,7 @@ rule train:
         gpu=1,
         mem_mb=8000,
         runtime=720,
+    params:
+        launcher=several_processes,
     shell:
-        "cmw train {output:q} > {log:q} 2>&1"
+        "{params.launcher}cmw train {output:q} > {log:q} 2>&1"

@@ -22,5 +22,7 @@ rule transfer:
         gpu=1,
         mem_mb=8000,
         runtime=720,
+    params:
+        launcher=several_processes,
     shell:
-        "cmw transfer {output:q} > {log:q} 2>&1"
+        "{params.launcher}cmw transfer {output:q} > {log:q} 2>&1"

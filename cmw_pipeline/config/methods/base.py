@@ -1,7 +1,7 @@
 """What the options of all methods share."""
 
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -49,6 +49,9 @@ class First(Model):
 
 class MethodBase(Model):
     """What every method has."""
+
+    labels_from_first: ClassVar[bool] = False
+    """Whether the given labels are replaced by predictions of the run named ``first``."""
 
     label: str = Field(min_length=1, max_length=60, description="its row in the tables")
     start_epoch: Epoch = Field(0, description="plain cross-entropy before this epoch")

@@ -1,0 +1,37 @@
+"""Partial labels: instead of a label, a set of candidates that the label is among."""
+
+import numpy as np
+import numpy.typing as npt
+
+from cmw_pipeline.types import Candidates, Labels
+
+
+def candidate_sets(labels: Labels, rate: float, num_classes: int, rng: np.random.Generator) -> Candidates:
+    """Hide each label among others: every other class joins with probability ``rate``, each by itself.
+
+    Where none has joined, one drawn uniformly does, so every set has at least two classes, as in PRODEN
+    (Lv et al., ICML 2020) and in Fig. 9 of CMW-Net (TPAMI 2023).
+
+    Args:
+        labels: (N,) class ids in [0, num_classes).
+        rate: in [0, 1].
+        num_classes: C >= 2.
+        rng: the stream to draw from.
+
+    Returns:
+        (N, C) True for each candidate.
+    """
+    rows = np.arange(len(labels))
+    joined = rng.random((len(labels), num_classes)) < rate
+    step = rng.integers(1, num_classes, size=len(labels))
+    joined[rows, labels] = False
+    alone = ~joined.any(axis=1)
+    joined[rows[alone], ((labels + step) % num_classes)[alone]] = True
+    joined[rows, labels] = True
+    return joined
+
+
+def draw_candidates(candidates: Candidates, rng: np.random.Generator) -> Labels:
+    """(N,) one of each sample's candidates, all equally likely: what may stand in for the hidden label."""
+    order: npt.NDArray[np.float64] = rng.random(candidates.shape)
+    return np.where(candidates, order, -1.0).argmax(axis=1).astype(np.int16)
