@@ -1,7 +1,6 @@
 """Partial labels: instead of a label, a set of candidates that the label is among."""
 
 import numpy as np
-import numpy.typing as npt
 
 from cmw_pipeline.types import Candidates, Labels
 
@@ -33,5 +32,5 @@ def candidate_sets(labels: Labels, rate: float, num_classes: int, rng: np.random
 
 def draw_candidates(candidates: Candidates, rng: np.random.Generator) -> Labels:
     """(N,) one of each sample's candidates, all equally likely: what may stand in for the hidden label."""
-    order: npt.NDArray[np.float64] = rng.random(candidates.shape)
-    return np.where(candidates, order, -1.0).argmax(axis=1).astype(np.int16)
+    drawn: Labels = np.where(candidates, rng.random(candidates.shape), -1.0).argmax(axis=1).astype(np.int16)
+    return drawn
