@@ -9,60 +9,74 @@ what was alive before it, ``flops`` PyTorch's own count of one step.
 
 import argparse
 import copy
-import json
-import platform
-import statistics
-import subprocess
-import time
+import functools
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from common import interleaved, report
 from torch.func import functional_call
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from cmw_pipeline.config.methods.losses import Erm as ErmOptions
 from cmw_pipeline.config.methods.weighting import CmwNet as CmwOptions
+from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.config.schema import Sgd as SgdOptions
 from cmw_pipeline.meta.tangent import Forward
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.registry import build
 from cmw_pipeline.models.resnet32 import ResNet32
 from cmw_pipeline.training.optim import Sgd
-from cmw_pipeline.training.step import training_step
+from cmw_pipeline.training.precision import use_tf32
+from cmw_pipeline.training.program import Iterations
+from cmw_pipeline.training.state import TrainState
 
 CLASSES, LR = 10, 0.1
+RECIPE = {"network": {"name": "resnet32"}, "optimizer": {"lr": LR}, "epochs": 1, "batch_size": 100}
 
 
 class Case:
-    """A model, a weighting and their optimisers, stepping on one fixed batch."""
+    """A model, a weighting and their optimisers, stepping on one fixed batch in the ways of a recipe."""
 
-    def __init__(self, device, batch_size):
+    def __init__(self, device, batch_size, ways=None):
         torch.manual_seed(0)
-        self.model = ResNet32(3, CLASSES).to(device).train()
+        self.recipe = Recipe.model_validate(RECIPE | (ways or {}))
+        model = ResNet32(3, CLASSES).to(device).train()
+        self.order = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=self.order)
         labels = torch.arange(CLASSES).repeat_interleave(torch.arange(1, CLASSES + 1) * 50)
         problem = Problem(CLASSES, labels)
         options = CmwOptions(kind="cmw-net", label="-", meta_set="clean-10")
         self.method = build(options, problem, seed=0).to(device)
-        self.erm = build(ErmOptions(kind="erm", label="-"), problem, seed=0)
+        erm = build(ErmOptions(kind="erm", label="-"), problem, seed=0)
         self.optimizer = Sgd(self.model.parameters(), SgdOptions(lr=LR)).to(device)
         self.batch, self.meta = (self._batch(device, batch_size) for _ in range(2))
+        self.iterations = {m: Iterations(self._state(m, device), self.recipe) for m in (self.method, erm)}
+        self.erm = erm
 
-    @staticmethod
-    def _batch(device, size):
-        images = torch.randn(size, 3, 32, 32, device=device)
-        return Batch(images, torch.randint(CLASSES, (size,), device=device), torch.arange(size))
+    def _state(self, method, device):
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        return TrainState(self.model, method, self.optimizer, None, device, torch.empty(0), total)
+
+    def _batch(self, device, size):
+        images = torch.randn(size, 3, 32, 32, device=device).contiguous(memory_format=self.order)
+        labels = torch.randint(CLASSES, (size,), device=device)
+        return Batch(images, labels, torch.arange(size, device=device))
 
     def plain(self):
-        training_step(self.model, self.erm, self.optimizer, self.batch, None)
+        use_tf32(self.recipe.precision)
+        self.iterations[self.erm].run(self.batch, None)
 
     def lookahead(self):
-        training_step(self.model, self.method, self.optimizer, self.batch, self.meta)
+        use_tf32(self.recipe.precision)
+        self.iterations[self.method].run(self.batch, self.meta)
 
     def low_memory(self):
-        training_step(self.model, self.method, self.optimizer, self.batch, self.meta, lean=True)
+        self.iterations[self.method].recipe = self.recipe.model_copy(update={"low_memory": True})
+        self.lookahead()
 
     def lookahead_by_forward_mode(self):
         replayed, Forward.tangent = Forward.tangent, Forward.repeated
@@ -77,12 +91,12 @@ class Case:
         meta_loss = self._meta_loss_ahead(model)
         self.method.zero_grad()
         meta_loss.backward()  # fills the gradients of the copy's weights as well
-        self._finish([parameter.grad for parameter in self.method.adam.moved])
+        self.finish([parameter.grad for parameter in self.method.adam.moved])
 
     def functional_double_backward(self):
         """The same without the copy, and differentiating by the weighting's parameters alone."""
         meta_loss = self._meta_loss_ahead(self.model)
-        self._finish(torch.autograd.grad(meta_loss, self.method.adam.moved))
+        self.finish(torch.autograd.grad(meta_loss, self.method.adam.moved))
 
     def _meta_loss_ahead(self, model):
         weights = dict(model.named_parameters())
@@ -93,7 +107,8 @@ class Case:
         z = functional_call(model, (ahead, self._buffers(model)), (self.meta.images,))
         return F.cross_entropy(z, self.meta.labels)
 
-    def _finish(self, gradient):
+    def finish(self, gradient):
+        """Move the weighting by its gradient, then the classifier by its own."""
         self.method.adam.update(gradient)
         loss = self.method.objective(self.model(self.batch.images), self.batch)
         self.optimizer.update(torch.autograd.grad(loss, self.optimizer.moved))
@@ -104,33 +119,73 @@ class Case:
 
 
 VARIANTS = {
-    "erm": Case.plain,
-    "double_backward": Case.double_backward,
-    "functional_double_backward": Case.functional_double_backward,
-    "lookahead": Case.lookahead,
-    "low_memory": Case.low_memory,
-    "lookahead_by_forward_mode": Case.lookahead_by_forward_mode,
+    "erm": (Case.plain, {}),
+    "double_backward": (Case.double_backward, {}),
+    "functional_double_backward": (Case.functional_double_backward, {}),
+    "lookahead": (Case.lookahead, {}),
+    "lookahead_by_forward_mode": (Case.lookahead_by_forward_mode, {}),
+    "low_memory": (Case.low_memory, {}),
+    "erm_channels_last": (Case.plain, {"channels_last": True}),
+    "lookahead_channels_last": (Case.lookahead, {"channels_last": True}),
+    "erm_bf16_channels_last": (Case.plain, {"channels_last": True, "precision": "bf16"}),
+    "lookahead_bf16_channels_last": (Case.lookahead, {"channels_last": True, "precision": "bf16"}),
+    "low_memory_bf16_channels_last": (Case.low_memory, {"channels_last": True, "precision": "bf16"}),
+}
+COMPILED = {
+    "lookahead_compiled": (Case.lookahead, {"channels_last": True, "compile": True}),
+    "lookahead_bf16_compiled": (
+        Case.lookahead,
+        {"channels_last": True, "precision": "bf16", "compile": True},
+    ),
+}
+CAPTURED = {
+    "erm_captured": (Case.plain, {"capture": True}),
+    "lookahead_captured": (Case.lookahead, {"capture": True}),
+    "lookahead_tf32_captured": (Case.lookahead, {"precision": "tf32", "capture": True}),
+    "lookahead_bf16_captured": (
+        Case.lookahead,
+        {"channels_last": True, "precision": "bf16", "capture": True},
+    ),
 }
 
 
-def seconds(case, step, device):
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    step(case)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+def with_higher(case):
+    """The virtual step by ``higher`` (Grefenstette et al. 2019)."""
+    import higher
+
+    inner = torch.optim.SGD(case.model.parameters(), lr=LR)
+    with higher.innerloop_ctx(case.model, inner, copy_initial_weights=False) as (model, ahead):
+        ahead.step(case.method.objective(model(case.batch.images), case.batch))
+        meta_loss = F.cross_entropy(model(case.meta.images), case.meta.labels)
+        gradient = torch.autograd.grad(meta_loss, case.method.adam.moved)
+    case.finish(gradient)
 
 
-def peak_bytes(case, step, device):
+def with_torchopt(case):
+    """The virtual step by ``torchopt``'s differentiable SGD."""
+    import torchopt
+
+    ahead = torchopt.MetaSGD(case.model, lr=LR)
+    before = torchopt.extract_state_dict(case.model, by="reference", detach_buffers=True)
+    ahead.step(case.method.objective(case.model(case.batch.images), case.batch))
+    meta_loss = F.cross_entropy(case.model(case.meta.images), case.meta.labels)
+    gradient = torch.autograd.grad(meta_loss, case.method.adam.moved)
+    torchopt.recover_state_dict(case.model, before)
+    case.finish(gradient)
+
+
+PEERS = {"higher": with_higher, "torchopt": with_torchopt}
+
+
+def peak_bytes(action, device):
+    """The most tensor memory alive at once during a call, beyond what was alive before it."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        step(case)
+        action()
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        step(case)
+        action()
     events = [e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"]
     alive = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
@@ -139,33 +194,25 @@ def peak_bytes(case, step, device):
     return peak
 
 
-def flops(case, step):
+def flops(action):
+    """PyTorch's own count of one call."""
     with FlopCounterMode(display=False) as counter:
-        step(case)
+        action()
     return counter.get_total_flops()
 
 
-def measure(device, batch_size, rounds):
-    cases = {name: Case(device, batch_size) for name in VARIANTS}
-    times = {name: [] for name in VARIANTS}
-    for count in range(rounds + 2):
-        for name, step in VARIANTS.items():
-            taken = seconds(cases[name], step, device)
-            if count >= 2:  # two rounds to warm up
-                times[name].append(taken)
+def asked_for(options, device):
+    """The variants of this call, each on a case of its own."""
+    variants = dict(VARIANTS)
+    variants |= COMPILED if options.compile else {}
+    variants |= CAPTURED if device.type == "cuda" else {}
+    variants |= {name: (step, {}) for name, step in PEERS.items() if find_spec(name)}
+    if options.only:
+        variants = {name: variants[name] for name in options.only}
     return {
-        name: {
-            "seconds": statistics.median(times[name]),
-            "peak_bytes": peak_bytes(cases[name], step, device),
-            "flops": flops(cases[name], step),
-        }
-        for name, step in VARIANTS.items()
+        name: functools.partial(step, Case(device, options.batch_size, ways))
+        for name, (step, ways) in variants.items()
     }
-
-
-def commit():
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 def main():
@@ -174,30 +221,29 @@ def main():
     parser.add_argument("--json", type=Path)
     parser.add_argument("--batch-size", type=int, default=100, help="of the training and the meta batch")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--compile", action="store_true", help="compiled variants too: minutes each")
+    parser.add_argument("--only", nargs="+", help="these variants alone; erm among them")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
-    if options.device == "cpu":
-        torch.set_num_threads(1)
     device = torch.device(options.device)
-    steps = measure(device, options.batch_size, options.rounds)
-    erm = steps["erm"]
-    print(f"ResNet-32, {options.batch_size} + {options.batch_size} images, {options.device}, x ERM step")
-    print(f"{'':28}{'time':>8}{'memory':>8}{'FLOPs':>8}")
-    for name, cost in steps.items():
-        ratios = [cost[key] / erm[key] for key in ("seconds", "peak_bytes", "flops")]
-        print(f"{name:28}" + "".join(f"{ratio:8.2f}" for ratio in ratios))
-    machine = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
-    report = {
-        "machine": machine,
-        "torch": torch.__version__,
-        "commit": commit(),
-        "batch_size": options.batch_size,
-        "rounds": options.rounds,
-        "steps": steps,
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    actions = asked_for(options, device)
+    taken = interleaved(actions, device, options.rounds, warm_up=5 if device.type == "cuda" else 2)
+    steps = {
+        name: {
+            "seconds": taken[name],
+            "peak_bytes": peak_bytes(action, device),
+            "flops": None if "compiled" in name or "captured" in name else flops(action),
+        }
+        for name, action in actions.items()
     }
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"ResNet-32, {options.batch_size} + {options.batch_size} images, {options.device}, x ERM step")
+    print(f"{'':32}{'time':>8}{'memory':>8}{'FLOPs':>8}")
+    for name, cost in steps.items():
+        pairs = [(cost[key], steps["erm"][key]) for key in ("seconds", "peak_bytes", "flops")]
+        print(f"{name:32}" + "".join(f"{'':>8}" if a is None else f"{a / b:8.2f}" for a, b in pairs))
+    report(options.json, device, {"batch_size": options.batch_size, "rounds": options.rounds, "steps": steps})
 
 
 if __name__ == "__main__":
