@@ -28,6 +28,15 @@ LABEL_COLUMNS = {
 }
 META_COLUMNS = {"index": "int32", "label": "int16"}
 SAMPLE_COLUMNS = {"index": "int32", "label": "int16", "loss": "float32", "weight": "float32"}
+PREDICTION_COLUMNS = {
+    "index": "int32",
+    "label": "int16",
+    "prediction": "int16",
+    "confidence": "float64",
+    "softmax_response": "float64",
+    "mc_dropout": "float64",
+}
+"""Of each test sample, with three scores of how sure it is; the last is null without dropout."""
 RUN_COLUMNS = {
     "protocol": "string",
     "split": "string",

@@ -12,10 +12,17 @@ from cmw_pipeline.models.heads import CosineHead, ExpertHead
 from cmw_pipeline.models.registry import EXPERTS, NETWORKS, build
 
 NAMES = sorted(NETWORKS)
-FORMS = [(name, head) for name in NAMES for head in ("linear", "cosine", "probe")]
+FORMS = [(name, head) for name in NAMES for head in ("linear", "cosine", "probe", "abstain", "select")]
 FORMS += [(name, "experts") for name in EXPERTS]
 SMALL = [("small-cnn", "cosine"), ("small-cnn", "experts"), ("small-cnn", "probe"), ("resnet32", "experts")]
-TRAINED = {"linear": [10], "cosine": [10], "experts": [3, 10], "probe": [10 + 128]}
+TRAINED = {
+    "linear": [10],
+    "cosine": [10],
+    "experts": [3, 10],
+    "probe": [10 + 128],
+    "abstain": [11],
+    "select": [21],
+}
 """Shape for one picture while training, of 10 classes."""
 
 
@@ -157,6 +164,7 @@ def test_the_names_in_a_checkpoint_stay():
         name: list(dict.fromkeys(key.partition(".")[0] for key in make(name).state_dict())) for name in NAMES
     }
     assert tops.pop("small-cnn") == ["features", "classifier"]
+    assert tops.pop("vgg16-bn") == ["features", "hidden", "classifier"]
     assert all(names == ["stem", "stages", "classifier"] for names in tops.values())
     assert [key for key in make("small-cnn").state_dict() if "num" not in key and "running" not in key] == [
         *("features.0.weight", "features.1.weight", "features.1.bias"),

@@ -46,6 +46,9 @@ KINDS = [
     ("dividemix", {"start_epoch": 0, "batch_size": 4, "gradient_views": "strong"}),
     ("proden", {}),
     ("cmw-net-partial", {"start_epoch": 1, "meta_every": 2}),
+    ("selective-net", {"start_epoch": 1}),
+    ("deep-gamblers", {"start_epoch": 1}),
+    ("sat-selective", {"start_epoch": 1}),
 ]
 TOTAL_STEPS = 12
 

@@ -33,7 +33,7 @@ class Dataset(Model):
 class Network(Model):
     """The classifier."""
 
-    name: Literal["small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34"]
+    name: Literal["small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn"]
     width: Count | None = Field(None, description="channels of the first stage; null: the network's own")
 
 

@@ -106,7 +106,7 @@ class Method(nn.Module):
     """
 
     head: str = "linear"
-    """The classifier's output layer: linear, cosine, experts or probe."""
+    """The classifier's output layer: linear, cosine, experts, probe, abstain or select."""
     steady: bool = False
     """Whether an active epoch's iteration is the same tensor program in all of them: buffers change in place,
     and nothing that the host decides changes but ``active`` and the teacher's decay."""
@@ -160,6 +160,10 @@ class Method(nn.Module):
         if not self.active:
             return losses.mean()
         return (self.weights(losses.detach(), batch) * losses).mean()
+
+    def confidence(self, logits: torch.Tensor) -> torch.Tensor:
+        """(B,) how sure a prediction is, of (B, K) logits in evaluation mode: the largest probability."""
+        return logits.double().softmax(dim=1).amax(dim=1)
 
     def teacher_decay(self, decay: float, iteration: int) -> float:
         """The teacher's decay at an iteration, given the recipe's; 1 leaves it as it is."""

@@ -11,6 +11,7 @@ from cmw_pipeline.methods.cmw_net import CmwNet
 from cmw_pipeline.methods.cmw_net_sl import CmwNetSl
 from cmw_pipeline.methods.co_teaching import CoTeaching
 from cmw_pipeline.methods.decoupling import Decoupling
+from cmw_pipeline.methods.deep_gamblers import DeepGamblers
 from cmw_pipeline.methods.dividemix import DivideMix
 from cmw_pipeline.methods.elr import Elr
 from cmw_pipeline.methods.elr_plus import ElrPlus
@@ -31,6 +32,8 @@ from cmw_pipeline.methods.proden import Proden
 from cmw_pipeline.methods.reed_like import ReedLike
 from cmw_pipeline.methods.sade import Sade
 from cmw_pipeline.methods.sat import Sat
+from cmw_pipeline.methods.sat_selective import SatSelective
+from cmw_pipeline.methods.selective_net import SelectiveNet
 from cmw_pipeline.methods.simclr import SimClr
 from cmw_pipeline.methods.transfer import Transfer
 
@@ -63,6 +66,9 @@ METHODS: dict[str, Any] = {
     "reed-like": ReedLike,
     "proden": Proden,
     "cmw-net-partial": CmwNet,
+    "selective-net": SelectiveNet,
+    "deep-gamblers": DeepGamblers,
+    "sat-selective": SatSelective,
 }
 
 

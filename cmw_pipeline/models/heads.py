@@ -15,6 +15,8 @@ SCALE = 30.0
 NUM_EXPERTS = 3
 NUM_PROJECTED = 128
 """Size of a projection, as SimCLR has it."""
+NUM_SELECTING = 512
+"""Hidden units of the head that selects, as SelectiveNet has it."""
 
 
 class CosineHead(nn.Module):
@@ -66,6 +68,47 @@ class ProbeHead(nn.Module):
         return torch.cat([logits, self.projection(features)], dim=1) if self.training else logits
 
 
+class AbstainHead(nn.Module):
+    """An output more: to abstain (Deep Gamblers; Self-Adaptive Training).
+
+    Predicting, each class's logit is taken relative to abstaining's. Their softmax is the distribution over
+    the classes, their logsumexp the log odds of not abstaining: nothing is lost.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = nn.Linear(linear.in_features, linear.out_features + 1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, F) -> (B, K + 1) logits, abstaining last, while training; else (B, K)."""
+        logits: torch.Tensor = self.linear(features)
+        return logits if self.training else logits[:, :-1] - logits[:, -1:]
+
+
+class SelectHead(nn.Module):
+    """Beside the prediction, a selection and an auxiliary prediction (SelectiveNet).
+
+    The logit of being selected comes from 512 hidden units, batch-normalised and divided by 10. Predicting,
+    it is the logsumexp of the logits, whose softmax is the prediction's.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        width = linear.in_features
+        self.linear = linear
+        self.units = nn.Sequential(nn.Linear(width, NUM_SELECTING), nn.ReLU(), nn.BatchNorm1d(NUM_SELECTING))
+        self.selection = nn.Linear(NUM_SELECTING, 1)
+        self.auxiliary = nn.Linear(width, linear.out_features)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, F) -> (B, 2 K + 1), prediction, selection, auxiliary, while training; else (B, K)."""
+        logits: torch.Tensor = self.linear(features)
+        selection: torch.Tensor = self.selection(self.units(features) / 10)
+        if not self.training:
+            return logits.log_softmax(dim=1) + selection
+        return torch.cat([logits, selection, self.auxiliary(features)], dim=1)
+
+
 def replacement(head: str, linear: nn.Linear) -> nn.Module:
     """The named head, of the same sizes as the linear one it replaces.
 
@@ -78,4 +121,8 @@ def replacement(head: str, linear: nn.Linear) -> nn.Module:
         return CosineHead(linear.in_features, linear.out_features)
     if head == "probe":
         return ProbeHead(linear)
-    raise ConfigError(f"there is no head '{head}'", hint="linear, cosine, experts or probe")
+    if head == "abstain":
+        return AbstainHead(linear)
+    if head == "select":
+        return SelectHead(linear)
+    raise ConfigError(f"there is no head '{head}'", hint="linear, cosine, experts, probe, abstain or select")

@@ -13,6 +13,7 @@ from cmw_pipeline.models.resnet32 import ResNet32, ResNet32Experts
 from cmw_pipeline.models.resnet34 import ResNet34
 from cmw_pipeline.models.small_cnn import SmallCnn, SmallCnnExperts
 from cmw_pipeline.models.twins import Twins
+from cmw_pipeline.models.vgg16_bn import Vgg16Bn
 
 NETWORKS: dict[str, type[Classifier]] = {
     "small-cnn": SmallCnn,
@@ -20,6 +21,7 @@ NETWORKS: dict[str, type[Classifier]] = {
     "resnet34": ResNet34,
     "preact-resnet18": PreActResNet18,
     "preact-resnet34": PreActResNet34,
+    "vgg16-bn": Vgg16Bn,
 }
 EXPERTS: dict[str, type[Classifier]] = {"small-cnn": SmallCnnExperts, "resnet32": ResNet32Experts}
 """Networks of three experts: where the trunk divides is a decision for each network."""
@@ -31,16 +33,16 @@ def build(
     """A freshly initialised classifier; equal seeds give equal weights, the global generator is untouched.
 
     In evaluation mode it maps (B, C, H, W) to (B, K) logits whatever the head and the number of towers. While
-    training, the head ``experts`` gives (B, 3, K), ``probe`` gives (B, K + 128), and two towers put a
-    dimension of 2 after the batch. The head changes no weight of the trunk, and the first tower is the
-    network that would stand alone.
+    training, the head ``experts`` gives (B, 3, K), ``probe`` (B, K + 128), ``abstain`` (B, K + 1) and
+    ``select`` (B, 2 K + 1), and two towers put a dimension of 2 after the batch. The head changes no weight
+    of the trunk, and the first tower is the network that would stand alone.
 
     Args:
         network: its name and width.
         channels: of the pictures.
         num_classes: K.
         seed: decides every weight.
-        head: ``linear``, ``cosine``, ``experts`` or ``probe``.
+        head: ``linear``, ``cosine``, ``experts``, ``probe``, ``abstain`` or ``select``.
         towers: 1, or 2 for :class:`~cmw_pipeline.models.twins.Twins`.
 
     Raises:

@@ -35,17 +35,26 @@ from cmw_pipeline.stages.base import Job
 from cmw_pipeline.stages.inject import read_candidates
 from cmw_pipeline.training.batches import Meta, Task
 from cmw_pipeline.training.ema import Teacher
-from cmw_pipeline.training.evaluate import predict
+from cmw_pipeline.training.evaluate import dropout_variance, predict
 from cmw_pipeline.training.loop import train
 from cmw_pipeline.training.optim import Sgd
 from cmw_pipeline.training.parallel import Shared
 from cmw_pipeline.training.precision import use_tf32
 from cmw_pipeline.training.state import TrainState
-from cmw_pipeline.types import LABEL_COLUMNS, META_COLUMNS, RUN_COLUMNS, SAMPLE_COLUMNS, TEST, TRAIN
+from cmw_pipeline.types import (
+    LABEL_COLUMNS,
+    META_COLUMNS,
+    PREDICTION_COLUMNS,
+    RUN_COLUMNS,
+    SAMPLE_COLUMNS,
+    TEST,
+    TRAIN,
+)
 
 MODEL, TEACHER, METHOD = "model.safetensors", "teacher.safetensors", "method.safetensors"
 POSTERIOR = "posterior.npy"
 ROWS, EPOCHS, SAMPLES = "rows.parquet", "epochs.csv", "samples.parquet"
+PREDICTIONS = "predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ def run(
     if team.size > 1:
         task, state = share(task, state, team)
     train(task, state, stop, job.side, checkpoint_seconds)
-    _write(job, task, state, samples)
+    _write(job, task, state, samples, test)
     job.notes.update({"device": _device_name(device), "smoke": recipe.smoke})
 
 
@@ -195,11 +204,12 @@ def share(task: Task, state: TrainState, team: Team) -> tuple[Task, TrainState]:
     return replace(task, team=team), replace(state, shared=Shared(state.model, team))
 
 
-def _write(job: Job, task: Task, state: TrainState, samples: Split) -> None:
+def _write(job: Job, task: Task, state: TrainState, samples: Split, test: Split) -> None:
     records = pd.DataFrame(state.records)
     write_text(job.out / EPOCHS, records.to_csv(index=False))
     write_table(job.out / ROWS, run_rows(records), RUN_COLUMNS)
     write_table(job.out / SAMPLES, _sample_rows(task, state, samples), SAMPLE_COLUMNS)
+    write_table(job.out / PREDICTIONS, _predictions(task, state, test), PREDICTION_COLUMNS)
     save_tensors(job.out / MODEL, state.model.state_dict())
     if state.teacher is not None:
         save_tensors(job.out / TEACHER, state.teacher.module.state_dict())
@@ -236,6 +246,21 @@ def _sample_rows(task: Task, state: TrainState, samples: Split) -> pd.DataFrame:
         "weight": weights.cpu().numpy(),
     }
     return pd.DataFrame(columns).astype(SAMPLE_COLUMNS)
+
+
+def _predictions(task: Task, state: TrainState, test: Split) -> pd.DataFrame:
+    """What the final model says of every test sample, and how sure it is by several scores."""
+    logits = predict(state.model, task.test_store, len(test.index))
+    spread = dropout_variance(state.model, task.test_store, len(test.index))
+    columns = {
+        "index": test.index,
+        "label": test.labels,
+        "prediction": logits.argmax(dim=1).cpu().numpy(),
+        "confidence": state.method.confidence(logits).cpu().numpy(),
+        "softmax_response": logits.double().softmax(dim=1).amax(dim=1).cpu().numpy(),
+        "mc_dropout": np.full(len(test.index), np.nan) if spread is None else -spread.cpu().numpy(),
+    }
+    return pd.DataFrame(columns).astype(PREDICTION_COLUMNS)
 
 
 def _device_name(device: torch.device) -> str:

@@ -18,7 +18,7 @@ from cmw_pipeline.config.methods.losses import (
 from cmw_pipeline.config.methods.memory import Elr, Lrt, Plc, Sat
 from cmw_pipeline.config.methods.mixtures import DivideMix, MCorrection
 from cmw_pipeline.config.methods.self_supervised import ReedLike, SimClr
-from cmw_pipeline.config.methods.tasks import CmwNetPartial, Proden
+from cmw_pipeline.config.methods.tasks import CmwNetPartial, DeepGamblers, Proden, SatSelective, SelectiveNet
 from cmw_pipeline.config.methods.twins import CoTeaching, Decoupling, ElrPlus, PeerLearning
 from cmw_pipeline.config.methods.weighting import CmwNet, CmwNetSl, L2rw, Mcw, MwNet
 from cmw_pipeline.config.methods.weighting import MetaLearned as MetaLearned
@@ -53,7 +53,10 @@ Method = Annotated[
     | MCorrection
     | DivideMix
     | Proden
-    | CmwNetPartial,
+    | CmwNetPartial
+    | SelectiveNet
+    | DeepGamblers
+    | SatSelective,
     Field(discriminator="kind"),
 ]
 

@@ -4,7 +4,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cmw_pipeline.config.methods.base import Count, Epoch, First, MetaName, MethodBase
+from cmw_pipeline.config.methods.base import (
+    Count,
+    Epoch,
+    First,
+    Fraction,
+    MetaName,
+    MethodBase,
+    NonNegative,
+)
 from cmw_pipeline.config.methods.weighting import WeightNetMethod
 
 
@@ -31,3 +39,28 @@ class CmwNetPartial(WeightNetMethod):
     normalisation: Literal["mean", "sum"] = Field(
         "sum", description="divide the weighted loss by the batch size or by the detached sum of weights"
     )
+
+
+class DeepGamblers(MethodBase):
+    """Deep Gamblers (Ziyin et al., NeurIPS 2019): an output to abstain, trained as a bet."""
+
+    kind: Literal["deep-gamblers"]
+    start_epoch: Epoch = Field(100, description="plain cross-entropy before this epoch")
+    payoff: float = Field(2.2, gt=1, description="what a won bet pays, below the number of classes")
+
+
+class SatSelective(MethodBase):
+    """Self-adaptive training for selective classification (Huang et al., NeurIPS 2020)."""
+
+    kind: Literal["sat-selective"]
+    start_epoch: Epoch = Field(150, description="plain cross-entropy before this epoch")
+    memory: Fraction = Field(0.9, description="share of the old target that stays")
+
+
+class SelectiveNet(MethodBase):
+    """SelectiveNet (Geifman & El-Yaniv, ICML 2019): a head that selects, for one coverage."""
+
+    kind: Literal["selective-net"]
+    coverage: float = Field(0.8, gt=0, le=1, description="the share of samples to select")
+    penalty: NonNegative = Field(32.0, description="λ, of the squared shortfall of coverage")
+    share: Fraction = Field(0.5, description="α, of the selective loss; the rest is the auxiliary head's")

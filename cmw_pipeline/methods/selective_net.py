@@ -1,0 +1,42 @@
+"""SelectiveNet: a head that selects, trained for one coverage (Geifman & El-Yaniv, ICML 2019)."""
+
+import torch
+import torch.nn.functional as F
+
+from cmw_pipeline.config.methods.tasks import SelectiveNet as Options
+from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.methods.losses import cross_entropy
+
+
+class SelectiveNet(Method):
+    """α (selective risk + λ max(0, c − coverage)²) + (1 − α) the auxiliary head's cross-entropy.
+
+    The risk is Σ g ℓ / Σ g, as in the paper; the published code leaves out the division.
+    """
+
+    head = "select"
+    steady = True
+
+    def __init__(self, options: Options, problem: Problem) -> None:
+        super().__init__(options, problem)
+        self.coverage, self.penalty, self.share = options.coverage, options.penalty, options.share
+
+    def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """(B,) cross-entropy of the prediction."""
+        return cross_entropy(logits[:, : self.num_classes], batch.labels)
+
+    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Of (B, 2 K + 1): prediction, selection and auxiliary prediction."""
+        losses = self.losses(logits, batch)
+        auxiliary = F.cross_entropy(logits[:, self.num_classes + 1 :], batch.labels)
+        if not self.active:
+            return self.share * losses.mean() + (1 - self.share) * auxiliary
+        selected = logits[:, self.num_classes].sigmoid()
+        coverage = selected.mean()
+        risk = (selected * losses).mean() / coverage
+        missing = (self.coverage - coverage).clamp(min=0)
+        return self.share * (risk + self.penalty * missing.square()) + (1 - self.share) * auxiliary
+
+    def confidence(self, logits: torch.Tensor) -> torch.Tensor:
+        """(B,) the logit of being selected."""
+        return logits.double().logsumexp(dim=1)
