@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmw_pipeline.tables.figures import accuracy_figure, weighting_figure
+from cmw_pipeline.tables.figures import accuracy_figure, curves_beside, weighting_figure
+from cmw_pipeline.tables.published import published_weighting
 
 LOSSES = np.linspace(0, 10, 50)
 
@@ -54,3 +55,13 @@ def test_weighting_figure_of_any_number_of_groups(tmp_path, groups, flipped):
 def test_accuracy_figure_of_any_number_of_panels(tmp_path, panels, seeds):
     accuracy_figure(tmp_path / "a.png", points(panels, seeds), "accuracy")
     assert colours(tmp_path / "a.png") > 50
+
+
+def test_the_published_function_is_that_of_its_weight_net_and_can_be_drawn_beside_ours(tmp_path):
+    published = published_weighting()
+    assert list(published) == ["loss", "small", "moderate", "large"]
+    assert (published["small"].diff().dropna() > 0).all()  # trusted the more, the larger the loss
+    assert (published["large"].diff().dropna() < 0).all()
+    for name in ("a.png", "b.png"):
+        curves_beside(tmp_path / name, published.assign(small=0.5), published)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -79,3 +79,18 @@ def test_the_posterior_is_the_softmax_of_the_last_training_pass(tmp_path):
     assert sorted(seen) == list(range(len(posterior)))
     assert np.allclose([seen[row] for row in sorted(seen)], posterior, atol=1e-6)
     assert np.allclose(posterior.sum(axis=1), 1, atol=1e-5)
+
+
+def test_changing_one_level_moves_only_what_is_made_from_it(tmp_path):
+    """The paths of a plan decide what runs: those of the other level, and the teacher's, stay."""
+    body = PARAMS.replace("biases: {}", "biases: {two: [type1-0.35, type1-0.7]}").replace(
+        "tables: {}",
+        "tables:\n  t: {title: T, grid: [{dataset: digits, biases: two, methods: [erm], recipe: short}]}",
+    )
+    body = body.replace("methods:\n", "methods:\n  erm: {kind: erm, label: ERM}\n")
+    paths = []
+    for text in (body, body.replace("type1-0.7", "type1-0.6")):
+        (tmp_path / "params.yaml").write_text(text)
+        paths.append(set(Plan(load(tmp_path / "params.yaml")).artefacts(["t"])))
+    assert len(paths[0] - paths[1]) == len(paths[1] - paths[0]) == 3  # labels, run, table
+    assert any("teacher" in path for path in paths[0] & paths[1])

@@ -23,6 +23,8 @@ _MAX_SHOWN = 40
 _BAD_SCALARS = (ValueError, LookupError, AttributeError)
 """What PyYAML's own constructors raise on scalars such as ``2020-13-45`` and ``!!bool x``."""
 _YAML_FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*[eE][-+][0-9]+")
+NEED_TEACHER = ("cmw-net-sl", "elr-plus")
+"""Kinds of methods that ask the moving average of the network, which a recipe has by its ``ema``."""
 Problem = tuple[str, str]
 """(place, what is wrong and what would be right)."""
 
@@ -180,6 +182,8 @@ def _broken_references(raw: Any) -> list[Problem]:
             problems += _broken_block(raw, _dict(block), f"tables.{name}.grid.{row}")
         for row, run in enumerate(_list(_dict(table).get("weighting_figures"))):
             problems += _broken_run(raw, run, f"tables.{name}.weighting_figures.{row}")
+        beside = _dict(table).get("beside_published_weighting")
+        problems += _broken_run(raw, beside, f"tables.{name}.beside_published_weighting")
     for name, method in _dict(raw.get("methods")).items():
         if _dict(method).get("kind") == "transfer":
             problems += _broken_run(raw, _dict(method).get("weighting"), f"methods.{name}.weighting")
@@ -220,8 +224,13 @@ def _broken_block(raw: dict[str, Any], block: dict[str, Any], place: str) -> lis
         *_missing(raw, "biases", biases, f"{place}.biases"),
         *_missing(raw, "recipes", block.get("recipe"), f"{place}.recipe"),
     ]
+    recipe = _dict(_dict(raw.get("recipes")).get(str(block.get("recipe"))))
     for row, method in enumerate(_list(block.get("methods"))):
         problems += _missing(raw, "methods", method, f"{place}.methods.{row}")
+        kind = _dict(_dict(raw.get("methods")).get(str(method))).get("kind")
+        if kind in NEED_TEACHER and recipe and recipe.get("ema") is None:
+            text = f"{method!r} needs a moving average of the network; give its recipe an ema (0.997)"
+            problems.append((f"{place}.methods.{row}", text))
     for row, bias in enumerate(_list(_dict(raw.get("biases")).get(str(biases)))):
         problems += _impossible_bias(raw, dataset, bias, f"biases.{biases}.{row}")
     return problems

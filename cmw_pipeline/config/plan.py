@@ -172,13 +172,16 @@ class Plan:
         """The finished table of this name, made from the rows of all its cells."""
         table: Table = self._get("tables", name)
         runs = {f"run:{cell.name}": self.run(cell) for cell in self.cells(name)}
-        figures = {f"weighting:{run}": self.export(run) for run in table.weighting_figures}
+        drawn = [*table.weighting_figures, table.beside_published_weighting]
+        figures = {f"weighting:{run}": self.export(run) for run in drawn if run}
         methods = {cell.method: self._get("methods", cell.method).label for cell in self.cells(name)}
         request = table.model_dump() | {
             "methods": methods,
             "biases": {block.biases: self.params.biases[block.biases] for block in table.grid},
             "seeds": table.seeds or self.params.seeds,
         }
+        if not table.quoted:  # so that tables keep the digests they had before there were such rows
+            del request["quoted"]
         return Artefact("table", name, request, runs | figures)
 
     # --- the grid

@@ -15,6 +15,7 @@ from cmw_pipeline.config.methods.base import (
     Positive,
     RunName,
     Seed,
+    TableName,
 )
 
 
@@ -131,9 +132,15 @@ class Table(Model):
     title: str
     metric: Literal["accuracy", "error"] = "accuracy"
     published: Name | None = Field(None, description="the published table whose values stand beside ours")
+    quoted: dict[str, str] = Field(
+        default={}, description="rows of the published table that are shown without runs of ours -> why"
+    )
     seeds: list[Seed] | None = Field(None, min_length=1, description="in place of the file's seeds")
     weighting_figures: list[RunName] = Field(
         default=[], description="runs whose learned weighting function is drawn below the table"
+    )
+    beside_published_weighting: RunName | None = Field(
+        None, description="the run whose learned function is drawn beside the published one"
     )
     grid: list[Block] = Field(min_length=1)
 
@@ -141,7 +148,7 @@ class Table(Model):
 class Params(Model):
     """All of ``params.yaml``."""
 
-    build: list[Name] = Field(description="the tables that `snakemake` and `dvc repro` make")
+    build: list[TableName] = Field(description="the tables that `snakemake` and `dvc repro` make")
     seeds: list[Seed] = Field(min_length=1, description="training seeds; one run each")
     bias_seed: Seed = Field(description="seed of every bias and meta-set draw; not of training")
     datasets: dict[Name, Dataset]
@@ -150,4 +157,4 @@ class Params(Model):
     )
     methods: dict[Name, Method]
     recipes: dict[Name, Recipe]
-    tables: dict[Name, Table]
+    tables: dict[TableName, Table]

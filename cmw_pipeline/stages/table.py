@@ -14,13 +14,14 @@ from typing import Any
 import pandas as pd
 
 from cmw_pipeline.config.plan import RESULTS, Artefact, Cell
-from cmw_pipeline.errors import IntegrityError
+from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.atomic import atomic_file, system_faults, write_text
 from cmw_pipeline.io.manifests import FORMAT, Stored, exclusive, file_entry, is_stored, open_planned
 from cmw_pipeline.io.receipts import receipt_path
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout, placed
-from cmw_pipeline.tables.figures import accuracy_figure
+from cmw_pipeline.tables.figures import accuracy_figure, curves_beside
+from cmw_pipeline.tables.published import published_weighting
 from cmw_pipeline.tables.render import Figure, render
 from cmw_pipeline.types import ROW_COLUMNS, RUN_COLUMNS, TEST
 
@@ -59,6 +60,7 @@ def make_table(artefact: Artefact, root: Path, *, strict: bool = False) -> Path:
         page, data = _beside(base, ".md"), _beside(base, ".parquet")
         write_table(data, rows, ROW_COLUMNS)
         figures = _draw(base, plan, rows) + _copy_weightings(base, artefact, inputs)
+        figures += _beside_published(base, artefact, inputs)
         write_text(page, render(plan, rows, missing, figures))
         files = [page, data, *(base.with_name(figure.file) for figure in figures)]
         write_text(receipt, _receipt(artefact, inputs, files))
@@ -151,6 +153,19 @@ def _copy_weightings(base: Path, artefact: Artefact, inputs: dict[str, Stored]) 
         )
         figures.append(Figure(file.name, caption))
     return figures
+
+
+def _beside_published(base: Path, artefact: Artefact, inputs: dict[str, Stored]) -> list[Figure]:
+    run = artefact.params["beside_published_weighting"]
+    if run is None or WEIGHTING + run not in inputs:
+        return []
+    ours, published = pd.read_csv(inputs[WEIGHTING + run].path / "curve.csv"), published_weighting()
+    if set(ours) != set(published):
+        groups = f"the groups {', '.join(map(str, list(ours)[1:]))}; published are {', '.join(map(str, list(published)[1:]))}"
+        raise ConfigError(f"{run}: its function has {groups}")
+    file = _beside(base, "-beside-published.png")
+    atomic_file(file, lambda draft: curves_beside(draft, ours, published))
+    return [Figure(file.name, f"What `{run}` learned, beside the published function.")]
 
 
 def _receipt(artefact: Artefact, inputs: dict[str, Stored], files: list[Path]) -> str:

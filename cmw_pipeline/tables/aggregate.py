@@ -53,6 +53,8 @@ class Layout:
     rows: list[Row]
     columns: list[Column]
     places: dict[tuple[str, str, str, str], Place]
+    quoted: dict[str, str]
+    """Rows of the published table that are shown without runs of ours -> why."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def layout(params: dict[str, Any]) -> Layout:
         rows=list(rows),
         columns=list(columns),
         places=places,
+        quoted=params.get("quoted", {}),
     )
 
 
@@ -165,9 +168,14 @@ def bias_words(bias: str) -> str:
 
 def _step_words(step: BiasStep) -> str:
     percent, variant = f"{100 * step.value:g}%", f" ({step.variant})" if step.variant else ""
+    feature = f"{percent} feature-dependent label noise, Type"
     words = {
         "lt": f"long tail, factor {step.value:g}",
         "sym": f"{percent} symmetric label noise{variant}",
         "asym": f"{percent} asymmetric label noise{variant}",
+        "type1": f"{feature} I{variant}",
+        "type2": f"{feature} II{variant}",
+        "type3": f"{feature} III{variant}",
+        "human": f"human label noise ({step.word})",
     }
     return words.get(step.kind, step.name)

@@ -54,6 +54,31 @@ def weighting_figure(
         _save(figure, path)
 
 
+def curves_beside(path: Path, ours: pd.DataFrame, published: pd.DataFrame) -> None:
+    """Draw two weighting functions side by side, one panel a class group.
+
+    Args:
+        path: the PNG file to write.
+        ours: ``loss`` and a column of weights for each class group.
+        published: the same groups, on a grid of its own.
+    """
+    groups = [name for name in published if name != "loss"]
+    with _styled():
+        figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+        panels = figure.subplots(1, len(groups), sharey=True, squeeze=False).ravel()
+        for number, (ax, group) in enumerate(zip(panels, groups, strict=True)):
+            colour = _COLOURS[number]
+            ax.plot(ours["loss"], ours[group], color=colour, label="ours")
+            ax.plot(published["loss"], published[group], "o--", color=_CLEAN, label="published", markersize=4)
+            ax.set_title(f"{group} classes")
+            ax.set_xlim(0, _MAX_LOSS)
+            ax.set_ylim(-0.02, 1.02)
+            ax.legend(loc="best")
+        panels[0].set_ylabel("weight of the sample")
+        figure.supxlabel("loss of the sample", fontsize=10)
+        _save(figure, path)
+
+
 def accuracy_figure(path: Path, points: pd.DataFrame, axis: str) -> None:
     """Draw mean ± standard deviation of each method, one panel a bias, one pale dot a seed below.
 

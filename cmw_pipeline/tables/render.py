@@ -1,11 +1,12 @@
 """Markdown of a table: the same rows give the same bytes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.tables.aggregate import (
     BEST,
     LAST,
@@ -18,7 +19,7 @@ from cmw_pipeline.tables.aggregate import (
     placed,
     summaries,
 )
-from cmw_pipeline.tables.published import Published, lookup
+from cmw_pipeline.tables.published import Published, lookup, printed_bias
 
 MISSING = "—"
 _SMOKE, _FAR = "†", "‡"
@@ -77,7 +78,23 @@ def _results(plan: Layout, points: pd.DataFrame, known: dict[tuple[str, str, str
             texts[place] += f" {_SMOKE}"
         elif theirs is not None:
             texts[place] += _comparison(summary, theirs)
-    return _grid(plan, texts)
+    return _grid(plan, texts, _quoted(plan, known))
+
+
+def _quoted(plan: Layout, known: dict[tuple[str, str, str], Published]) -> list[list[str]]:
+    """The lines of what is only quoted; none beside values that are no published ones."""
+    columns = [(column.dataset, printed_bias(column.dataset, column.bias)) for column in plan.columns]
+    lines = []
+    for label in plan.quoted if known else ():
+        found = [known.get((*column, label)) for column in columns]
+        if not any(found):
+            raise ConfigError(f"{label!r} is quoted, but {plan.published} has no such row in these columns")
+        lines.append([label, *("" if value is None else f"pub {_printed(value)}" for value in found)])
+    return lines
+
+
+def _printed(theirs: Published) -> str:
+    return f"{theirs.value:.2f}" + ("" if theirs.std is None else f"±{theirs.std:.2f}")
 
 
 def _value(summary: Summary, bold: bool, planned: int) -> str:
@@ -88,11 +105,10 @@ def _value(summary: Summary, bold: bool, planned: int) -> str:
 
 
 def _comparison(ours: Summary, theirs: Published) -> str:
-    spread = "" if theirs.std is None else f"±{theirs.std:.2f}"
     difference = round(ours.mean - theirs.value, 2) + 0.0  # + 0.0: never print -0.00
     # A NaN standard error (one seed) compares False: nothing can be said, nothing is flagged.
     far = f" {_FAR}" if abs(ours.mean - theirs.value) > 2 * ours.standard_error else ""
-    return f" · pub {theirs.value:.2f}{spread} · Δ {difference:+.2f}{far}"
+    return f" · pub {_printed(theirs)} · Δ {difference:+.2f}{far}"
 
 
 def _winners(plan: Layout, cells: dict[Place, Summary]) -> set[Place]:
@@ -154,6 +170,7 @@ def _notes(
             f" {_FAR}: further away than 2 standard errors of our mean (the number of seeds behind the"
             " published values is not known, so their spread does not enter)."
         )
+        yield from (f"{label}: the published values only. {why}" for label, why in plan.quoted.items())
         yield from _published_notes(plan, known)
 
 
@@ -197,11 +214,14 @@ def _published_at(
     plan: Layout, known: dict[tuple[str, str, str], Published], place: Place
 ) -> Published | None:
     row, column = plan.rows[place[0]], plan.columns[place[1]]
-    return known.get((column.dataset, column.bias, row.label))
+    return known.get((column.dataset, printed_bias(column.dataset, column.bias), row.label))
 
 
-def _grid(plan: Layout, texts: dict[Place, str]) -> str:
-    """The Markdown table; a planned cell without text is missing, one that was never planned is empty."""
+def _grid(plan: Layout, texts: dict[Place, str], more: Sequence[list[str]] = ()) -> str:
+    """The Markdown table; a planned cell without text is missing, one that was never planned is empty.
+
+    ``more`` are lines below the planned ones.
+    """
     planned = set(plan.places.values())
     head = ["method", *(column.text for column in plan.columns)]
     body = [
@@ -211,7 +231,7 @@ def _grid(plan: Layout, texts: dict[Place, str]) -> str:
         ]
         for r, row in enumerate(plan.rows)
     ]
-    lines = [[_plain(text) for text in line] for line in (head, *body)]
+    lines = [[_plain(text) for text in line] for line in (head, *body, *more)]
     widths = [max(len(line[c]) for line in lines) for c in range(len(head))]
     printed = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
     printed.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")

@@ -1,5 +1,7 @@
 """The plan, and where each rule's inputs lie in it. Wiring only: the logic is in the package."""
 
+import re
+
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.io.receipts import unless_current
 
@@ -8,7 +10,7 @@ plan = Plan(load())
 
 wildcard_constraints:
     digest="[0-9a-f]{10}",
-    table="|".join(plan.params.tables),
+    table="|".join(map(re.escape, plan.params.tables)),
 
 
 def made_from(stage):

@@ -21,6 +21,8 @@ def _meta_name(name: str) -> str:
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=60)]
 """A name that goes into paths and commands: lower-case letters, digits, dots and dashes."""
+TableName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*(/[a-z0-9][a-z0-9.-]*)?$", max_length=60)]
+"""A name, or a folder and a name: ``results/<name>.md`` is what it makes."""
 BiasName = Annotated[str, AfterValidator(_bias_name)]
 MetaName = Annotated[str, AfterValidator(_meta_name)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
