@@ -161,8 +161,8 @@ def _beside_published(base: Path, artefact: Artefact, inputs: dict[str, Stored])
         return []
     ours, published = pd.read_csv(inputs[WEIGHTING + run].path / "curve.csv"), published_weighting()
     if set(ours) != set(published):
-        groups = f"the groups {', '.join(map(str, list(ours)[1:]))}; published are {', '.join(map(str, list(published)[1:]))}"
-        raise ConfigError(f"{run}: its function has {groups}")
+        found, expected = (", ".join(map(str, curves.columns[1:])) for curves in (ours, published))
+        raise ConfigError(f"{run}: its function has the groups {found}; published are {expected}")
     file = _beside(base, "-beside-published.png")
     atomic_file(file, lambda draft: curves_beside(draft, ours, published))
     return [Figure(file.name, f"What `{run}` learned, beside the published function.")]
