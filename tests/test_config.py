@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.load import NEED_TEACHER
 from cmw_pipeline.config.plan import Cell
 from cmw_pipeline.config.schema import Params
 from cmw_pipeline.errors import ConfigError
+from cmw_pipeline.methods.registry import METHODS
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
@@ -138,6 +140,11 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
             "methods.cmw-net.kind",
             "cwm-net",
             "does not match any of the expected tags: 'erm', ",
+        ),
+        (
+            "methods.erm",
+            {"kind": "elr-plus", "label": "ELR+"},
+            "grid.0.methods.0: 'erm' needs a moving average of the network; give its recipe an ema",
         ),
         # names that point nowhere
         ("build", ["smalll"], "build.0: 'smalll' is not in the section tables; there are: small"),
@@ -367,6 +374,10 @@ def test_changing_a_rate_changes_only_what_depends_on_it():
         *{("transfer", f"digits/sym-0.5/moved/short/seed{s}") for s in (0, 1)},
     }
     assert changed(("biases.few", ["asym-0.4", "sym-0.4"])) == set()
+
+
+def test_the_kinds_that_need_a_teacher_are_those_whose_method_says_so():
+    assert set(NEED_TEACHER) == {kind for kind, method in METHODS.items() if method.needs_teacher}
 
 
 def test_changing_a_label_or_a_title_changes_only_the_table():

@@ -266,6 +266,22 @@ def test_rows_hold_the_last_and_the_best_epoch_of_student_and_teacher(project):
     assert rows["epoch"].tolist()[0] == 2
 
 
+@pytest.mark.parametrize("first", ["twins", "margins", "experts"])
+def test_a_run_may_start_from_one_of_another_shape(tmp_path, first):
+    text = PARAMS.replace("  mw-net:", f"""
+  twins: {{kind: co-teaching, label: Twins, forget_rate: 0.2}}
+  margins: {{kind: cmw-net, label: Margins, meta_set: clean-3, base_loss: ldam}}
+  experts: {{kind: mcw, label: Experts, meta_set: clean-3, base_loss: sade}}
+  second: {{kind: forward, label: Second, first: {{method: {first}}}}}
+  mw-net:""", 1)  # fmt: skip
+    other = Project(tmp_path)
+    (tmp_path / "params.yaml").write_text(text)
+    other.plan = Plan(load(tmp_path / "params.yaml"))
+    other.prepare()
+    other.train(first)
+    assert len(other.train("second").manifest["inputs"]) == 3
+
+
 def test_the_best_epoch_is_the_first_of_equals():
     records = pd.DataFrame({"epoch": [0, 1, 2, 3], "accuracy": [50.0, 70.0, 70.0, 60.0]})
     rows = train.run_rows(records)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.mixture import GaussianMixture
 
 from cmw_pipeline.errors import NumericsError
 
@@ -96,6 +95,8 @@ def low_loss_posterior(losses: torch.Tensor, steps: int, tolerance: float, floor
         tolerance: EM ends when its bound rises by less.
         floor: added to the variances.
     """
+    from sklearn.mixture import GaussianMixture  # seconds to import, and few methods need it
+
     mixture = GaussianMixture(2, max_iter=steps, tol=tolerance, reg_covar=floor, random_state=0)
     column = _finite(losses)[:, None]
     posterior: Floats = mixture.fit(column).predict_proba(column)

@@ -1,6 +1,7 @@
 """Train one classifier by one method: the stages ``train`` and ``transfer``."""
 
-from dataclasses import dataclass, replace
+import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from cmw_pipeline.io.tables import read_table, write_array, write_table
 from cmw_pipeline.meta.weighting import load_weighting
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.methods.losses import HEADS
 from cmw_pipeline.methods.noise_teacher import posterior_of
 from cmw_pipeline.models import registry as models
 from cmw_pipeline.models.trunk import load_trunk
@@ -133,10 +135,10 @@ def _task(
     problem = Problem(facts.num_classes, labels[: len(samples.labels)], weighting)
     candidates = read_candidates(job.inputs["biased"].path, samples.index)
     if candidates is not None:
-        problem = replace(problem, candidates=torch.from_numpy(candidates).to(device))
+        problem = dataclasses.replace(problem, candidates=torch.from_numpy(candidates).to(device))
     if "first" in job.inputs:
         logits = _first_logits(job.inputs["first"], problem, images_and_held_out, facts, device)
-        problem = replace(problem, first_logits=logits)
+        problem = dataclasses.replace(problem, first_logits=logits)
         if options.labels_from_first:
             labels[: len(samples.labels)] = problem.first_labels  # the problem's labels are this memory
     return Task(
@@ -157,8 +159,10 @@ def _first_logits(
     """(N, K) logits of the run that this one starts from, on this one's training set."""
     request = first.manifest["params"]
     network = Recipe.model_validate(request["recipe"]).network
-    head = methods.METHODS[request["method"]["kind"]].head
-    model = models.build(network, facts.image_shape[2], facts.num_classes, 0, head).to(device)
+    options = request["method"]
+    method = methods.METHODS[options["kind"]]
+    head = HEADS[options["base_loss"]] if "base_loss" in options else method.head
+    model = models.build(network, facts.image_shape[2], facts.num_classes, 0, head, method.towers).to(device)
     model.load_state_dict(load_file(first.path / MODEL))
     return predict(model, store, len(problem.labels))
 
@@ -201,7 +205,7 @@ def share(task: Task, state: TrainState, team: Team) -> tuple[Task, TrainState]:
             f"batches of {sizes} samples cannot be divided among {team.size} processes",
             "choose batch sizes that are multiples of the number of processes",
         )
-    return replace(task, team=team), replace(state, shared=Shared(state.model, team))
+    return dataclasses.replace(task, team=team), dataclasses.replace(state, shared=Shared(state.model, team))
 
 
 def _write(job: Job, task: Task, state: TrainState, samples: Split, test: Split) -> None:

@@ -6,8 +6,8 @@ without Python between them. What the host decides (the epoch's phase, the teach
 program's key: when it changes, another program is made. The learning rate is a tensor and changes freely.
 """
 
+import dataclasses
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -140,7 +140,7 @@ def _refill(batch: Batch, tensors: Iterator[torch.Tensor]) -> Batch:
     images, labels, rows = next(tensors), next(tensors), next(tensors)
     views = tuple(next(tensors) for _ in batch.views)
     others = tuple(_refill(other, tensors) for other in batch.others)
-    return replace(batch, images=images, labels=labels, rows=rows, views=views, others=others)
+    return dataclasses.replace(batch, images=images, labels=labels, rows=rows, views=views, others=others)
 
 
 def _no_scan(network: nn.Module) -> torch.Tensor:
