@@ -11,7 +11,7 @@ import yaml
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.plan import Cell
-from cmw_pipeline.errors import IntegrityError
+from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import file_entry, publish, sealed
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.stages.table import make_table
@@ -242,6 +242,43 @@ def test_a_label_that_matches_nothing_published_is_said(tmp_path):
     plan = a_plan(tmp_path, published="table2", labels={"cmw-net": "CMW-Net with CE loss"})
     text = make_table(plan.table("small"), tmp_path).read_text()
     assert "- Not in table2, by label: CMW-Net with CE loss." in text
+
+
+def test_a_row_that_is_only_quoted_is_shown_and_says_why(tmp_path):
+    quoted = {"Forward": "Nobody knows it."}
+    plan = a_plan(tmp_path, published="table2", quoted=quoted, biases=["asym-0.4", "asym-0.3"])
+    text = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
+    assert text.count("| Forward ") == 1
+    assert line(text, "Forward")[0].startswith("pub ")
+    assert line(text, "Forward")[1] == ""
+    assert "- Forward: the published values only. Nobody knows it." in text
+    with pytest.raises(ConfigError, match="'Fourward' is quoted, but table2 has no such row"):
+        make_table(a_plan(tmp_path, published="table2", quoted={"Fourward": "?"}).table("small"), tmp_path)
+
+
+def test_a_table_without_quoted_rows_has_the_digest_of_before(tmp_path):
+    assert "quoted" not in a_plan(tmp_path).table("small").params
+
+
+@pytest.mark.parametrize(
+    ("table", "dataset", "bias", "value"),
+    [
+        ("table4", "cifar10", "plc:type1-0.35", "78.11"),
+        ("table5", "cifar10", "plc:type1-0.35+plc:sym-0.3", "75.26"),
+        ("table5", "cifar10", "plc:type1-0.35+plc:asym-0.3", "75.21"),
+        ("table5", "cifar100", "plc:type1-0.35+plc:asym-0.3", "45.85"),
+    ],
+)
+def test_published_values_of_feature_dependent_noise(tmp_path, table, dataset, bias, value):
+    grid = [{"dataset": dataset, "biases": "here", "methods": ["erm"], "recipe": "cifar-feature"}]
+    plan = a_plan(tmp_path, published=table, grid=grid, biases=[bias])
+    text = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
+    assert f" · pub {value}" in line(text, "ERM")[0]
+
+
+def test_two_way_noise_is_not_compared_with_one_way_noise(tmp_path):
+    plan = a_plan(tmp_path, published="table2", biases=["two-way:asym-0.4"])
+    assert "pub" not in line(make_table(fake_runs(tmp_path, plan), tmp_path).read_text(), "ERM")[0]
 
 
 def test_published_errors_and_notes(tmp_path):
