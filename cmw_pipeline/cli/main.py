@@ -186,6 +186,20 @@ def table(ctx: click.Context, name: str, strict: bool) -> None:
 
 
 @main.command()
+@click.argument("table")
+@click.pass_context
+def cost(ctx: click.Context, table: str) -> None:
+    """Estimate what the runs that a table still needs will take, from recorded speeds."""
+    from cmw_pipeline.tables.cost import estimate, recorded_speeds
+
+    plan = _plan(ctx)
+    todo = plan.unfinished(table, Path.cwd())
+    click.echo(f"{table}: {len(plan.cells(table))} cells, {len(todo)} to train")
+    for line in estimate(todo, recorded_speeds(Path.cwd())):
+        click.echo(f"  {line}")
+
+
+@main.command()
 @click.pass_context
 def check(ctx: click.Context) -> None:
     """Say whether the parameters are right, and what they ask for."""

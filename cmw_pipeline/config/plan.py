@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
+from cmw_pipeline.config.cell import Cell as Cell
 from cmw_pipeline.config.datasets import class_map
 from cmw_pipeline.config.label_files import check_files
 from cmw_pipeline.config.meta_names import parse_meta
@@ -66,34 +67,6 @@ class Artefact:
     def manifest(self) -> str:
         """The file whose presence means that the artefact is there, whole."""
         return str(self.path / MANIFEST)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One point of the grid."""
-
-    dataset: str
-    bias: str
-    method: str
-    recipe: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """The inverse of :meth:`parse`."""
-        return f"{self.dataset}/{self.bias}/{self.method}/{self.recipe}/seed{self.seed}"
-
-    @classmethod
-    def parse(cls, name: str) -> "Cell":
-        """Read ``dataset/bias/method/recipe/seedN``.
-
-        Raises:
-            ConfigError: not of that form.
-        """
-        match = re.fullmatch(r"([^/]+)/([^/]+)/([^/]+)/([^/]+)/seed(0|[1-9][0-9]{0,9})", name)
-        if match is None or int(match[5]) >= 2**31:
-            raise ConfigError(f"{name!r} is not a cell", "write dataset/bias/method/recipe/seedN")
-        return cls(match[1], match[2], match[3], match[4], int(match[5]))
 
 
 class Plan:
@@ -201,6 +174,10 @@ class Plan:
         """The artefact that holds a cell's rows."""
         kind = self._get("methods", cell.method).kind
         return self.transfer(cell.name) if kind == "transfer" else self.train(cell.name)
+
+    def unfinished(self, table: str, root: Path) -> list[Cell]:
+        """The cells of a table whose run is not in the project yet."""
+        return [cell for cell in self.cells(table) if not (root / self.run(cell).manifest).exists()]
 
     def artefacts(self, tables: list[str] | None = None) -> dict[str, Artefact]:
         """Everything the tables need, by path; inputs before what is made from them."""

@@ -6,6 +6,7 @@ from cmw_pipeline.config import Plan, load
 from cmw_pipeline.io.receipts import unless_current
 
 plan = Plan(load())
+asked = set()  # tables whose cost was said
 
 
 wildcard_constraints:
@@ -28,6 +29,14 @@ def several_processes(wildcards, resources):
     if resources.gpu <= 1:
         return ""
     return f"torchrun --no-python --standalone --nproc-per-node {resources.gpu} "
+
+
+def rows_and_functions(wildcards):
+    """The manifests that a table is made from; a dry run says what the missing ones will cost."""
+    if workflow.dryrun and wildcards.table not in asked:
+        asked.add(wildcards.table)
+        shell("cmw cost {wildcards.table:q} >&2")
+    return [source.manifest for source in plan.table(wildcards.table).inputs.values()]
 
 
 def planned(*stages):

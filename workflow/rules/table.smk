@@ -11,7 +11,7 @@ rule has one more input, newer than everything.
 rule table:
     """Render {wildcards.table}."""
     input:
-        ancient(lambda w: [a.manifest for a in plan.table(w.table).inputs.values()]),
+        ancient(rows_and_functions),
         plan=lambda w: unless_current(plan.table(w.table)),
     output:
         report("results/{table}.md", caption="../report/table.rst", category="Tables"),
