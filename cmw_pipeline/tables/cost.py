@@ -18,10 +18,11 @@ def recorded_speeds(root: Path) -> Speeds:
     if not found:
         return {}
     runs = pd.concat(found).drop_duplicates("run")
-    means = runs.groupby([*_KEY, "device"])["seconds"].mean()
+    means = runs.groupby([*_KEY, "device"], as_index=False)["seconds"].mean()
     speeds: Speeds = {}
-    for (dataset, method, recipe, device), seconds in means.items():
-        speeds.setdefault((dataset, method, recipe), {})[device] = float(seconds)
+    for row in means.to_dict("records"):
+        key = (row["dataset"], row["method"], row["recipe"])
+        speeds.setdefault(key, {})[row["device"]] = float(row["seconds"])
     return speeds
 
 
