@@ -7,12 +7,14 @@ forward mode instead, which repeats the pass with the same random draws; a rule 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call, jvp
 
+from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.meta.record import NoRule, Record, Slot, Step, last_reads
 from cmw_pipeline.runtime.rng import RngState
 
@@ -28,7 +30,7 @@ class Forward:
     def __init__(self, model: nn.Module, images: torch.Tensor) -> None:
         self.model = model
         self.images = images
-        self._draws = RngState.capture(images.device)
+        self._draws = None if _capturing() else RngState.capture(images.device)
         self._record = Record(self._kept)
         with self._record:
             self.logits: torch.Tensor = model(images)
@@ -65,9 +67,17 @@ class Forward:
             return logits
 
         plain = {name: p.detach() for name, p in self.model.named_parameters() if name in direction}
-        with self._draws.replayed(self.images.device):
+        with self._same_draws():
             tangent: torch.Tensor = jvp(network, (plain,), (dict(direction),))[1]
         return tangent
+
+    def _same_draws(self) -> AbstractContextManager[None]:
+        if self._draws is None:
+            raise ConfigError(
+                "a second pass of the network cannot be part of a CUDA graph",
+                "set the recipe's capture or low_memory to false",
+            )
+        return self._draws.replayed(self.images.device)
 
     def _starts(self, direction: Mapping[str, torch.Tensor]) -> dict[Slot, Any]:
         parameters = dict(self.model.named_parameters())
@@ -96,7 +106,7 @@ class LeanForward(Forward):
         """
         carried = _Carried(self._record, self._starts(direction))
         buffers = copied_buffers(self.model)
-        with self._draws.replayed(self.images.device), carried:
+        with self._same_draws(), carried:
             self.logits = functional_call(self.model, buffers, (self.images,))
         if carried.failure is not None:
             raise carried.failure
@@ -131,6 +141,11 @@ def _moved(logits: torch.Tensor, tangents: dict[Slot, Any]) -> torch.Tensor:
     if moved is _UNKNOWN:
         raise NoRule("the logits come from an operation without a rule")
     return torch.zeros_like(logits) if moved is None else moved
+
+
+def _capturing() -> bool:
+    """Inside the capture of a CUDA graph the generators' states cannot be asked for."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def copied_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -222,11 +237,11 @@ def _convolution(step: Step, moves: Moves) -> torch.Tensor:
 
 def _batch_norm(step: Step, moves: Moves) -> torch.Tensor:
     """By x: the Jacobian is symmetric, so the backward kernel is the tangent. Affine in scale and shift."""
-    x, weight, _, _, _, training, _, eps = step.args
+    x, weight, _, _, _, training, _, eps = step.args[:8]
     if not training:
         raise NoRule("batch norm with running statistics")
     a, scale, shift = moves[:3]
-    _, mean, inv_std = step.outs
+    _, mean, inv_std = step.outs[:3]
     parts: Moves = []
     if a is not None:
         statistics, mask = (None, None, mean, inv_std), [True, False, False]
@@ -277,6 +292,7 @@ _RULES: dict[Any, Callable[[Step, Moves], torch.Tensor]] = {
     aten.addmm.default: _addmm,
     aten.convolution.default: _convolution,
     aten.native_batch_norm.default: _batch_norm,
+    aten.cudnn_batch_norm.default: _batch_norm,
     aten.relu.default: _relu,
     aten.relu_.default: _relu,
     aten.max_pool2d_with_indices.default: _max_pool,
@@ -286,6 +302,7 @@ _KEPT: dict[Any, tuple[int, ...]] = {
     aten.addmm.default: (1, 2),
     aten.convolution.default: (0, 1),
     aten.native_batch_norm.default: (0, 1, -2, -3),
+    aten.cudnn_batch_norm.default: (0, 1, -2, -3),
     aten.relu.default: (-1,),
     aten.relu_.default: (-1,),
     aten.max_pool2d_with_indices.default: (-2,),

@@ -20,9 +20,8 @@ def recorded_speeds(root: Path) -> Speeds:
     runs = pd.concat(found).drop_duplicates("run")
     means = runs.groupby([*_KEY, "device"], as_index=False)["seconds"].mean()
     speeds: Speeds = {}
-    for row in means.to_dict("records"):
-        key = (row["dataset"], row["method"], row["recipe"])
-        speeds.setdefault(key, {})[row["device"]] = float(row["seconds"])
+    for dataset, method, recipe, device, seconds in means.itertuples(index=False):
+        speeds.setdefault((dataset, method, recipe), {})[device] = float(seconds)
     return speeds
 
 

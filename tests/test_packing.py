@@ -1,0 +1,57 @@
+"""Runs that share a machine or a device are processes of their own, and none changes another's result."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_resume import finished
+
+TESTS = Path(__file__).parent
+KINDS = ["erm", "cmw-net", "cmw-net-sl"]
+WORKER = """
+import sys, torch
+from pathlib import Path
+from test_resume import finished
+print("ready", flush=True)
+sys.stdin.readline()
+final = finished(Path(sys.argv[1], sys.argv[2]), sys.argv[2], {})
+torch.save([t.detach() for t in final.tensors()], f"{sys.argv[1]}/{sys.argv[2]}.pt")
+"""
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """All kinds at once, started at the same moment."""
+    folder = tmp_path_factory.mktemp("packed")
+    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(folder), kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for kind in KINDS
+    ]
+    for run in runs:
+        assert run.stdout.readline().strip() == "ready"
+    for run in runs:
+        run.communicate("go\n", timeout=120)
+        assert run.returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_is_alone(packed, tmp_path, kind):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = finished(tmp_path, kind, {})
+    finally:
+        torch.set_num_threads(threads)
+    found = torch.load(packed / f"{kind}.pt", weights_only=True)
+    assert all(torch.equal(a, b) for a, b in zip(alone.tensors(), found, strict=True))
