@@ -93,8 +93,8 @@ def test_names(name, steps):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("partial-0.3+sym-0.2", "candidate sets go last"),
-        ("partial-0.3+partial-0.3", "candidate sets go last"),
+        ("partial-0.3+sym-0.2", "partial and few labels go last"),
+        ("partial-0.3+labels-40", "partial and few labels go last"),
         ("partial-1.5", r"must lie in \[0, 1\]"),
         ("other:partial-0.3", "partial has no variant 'other'"),
         ("partial-0.30", "write it as 'partial-0.3'"),

@@ -49,6 +49,8 @@ KINDS = [
     ("selective-net", {"start_epoch": 1}),
     ("deep-gamblers", {"start_epoch": 1}),
     ("sat-selective", {"start_epoch": 1}),
+    ("fixmatch", {"start_epoch": 1, "batch_size": 5, "ratio": 2, "threshold": 0.3}),
+    ("fixmatch-cmw-net", {"batch_size": 5, "ratio": 2, "threshold": 0.3, "meta_every": 2}),
 ]
 TOTAL_STEPS = 12
 

@@ -7,11 +7,12 @@ import numpy.typing as npt
 
 from cmw_pipeline.bias.asymmetric import asymmetric
 from cmw_pipeline.bias.feature_dependent import feature_dependent, solve_factor
+from cmw_pipeline.bias.few_labels import labelled_sets
 from cmw_pipeline.bias.long_tail import long_tail
 from cmw_pipeline.bias.partial import candidate_sets, draw_candidates
 from cmw_pipeline.bias.symmetric import symmetric
 from cmw_pipeline.bias.transition import asymmetric_matrix, symmetric_matrix, transition
-from cmw_pipeline.config.bias_names import BiasStep
+from cmw_pipeline.config.bias_names import HIDING, BiasStep
 from cmw_pipeline.config.datasets import FACTS, class_map
 from cmw_pipeline.config.label_files import published_factor
 from cmw_pipeline.runtime.seeds import stream
@@ -65,7 +66,7 @@ def apply_bias(
         rng = stream(seed, "inject", source, position, step.name)
         if step.kind == "lt":
             kept[kept] = long_tail(clean[kept], step.value, FACTS[source].num_classes, rng)
-        elif step.kind == "partial":
+        elif step.kind in HIDING:
             continue
         elif step.reads:
             labels[kept] = _replaced(labels, kept, step, source, evidence, rng)
@@ -82,7 +83,7 @@ def hide_labels(
     """Hide labels in candidate sets, if the bias ends with that.
 
     Args:
-        labels: (N,) what :func:`apply_bias` left of the training samples.
+        labels: (N,) of the training samples that :func:`apply_bias` keeps.
         steps: the bias.
         source: the dataset.
         seed: of the bias.
@@ -91,10 +92,14 @@ def hide_labels(
         (N,) labels drawn uniformly from the candidates, which tell no more than those do; and the
         candidates, (N, K). None where the labels are not hidden.
     """
-    if not steps or steps[-1].kind != "partial":
+    if not steps or steps[-1].kind not in HIDING:
         return None
     rng = stream(seed, "inject", source, len(steps) - 1, steps[-1].name)
-    candidates = candidate_sets(labels, steps[-1].value, FACTS[source].num_classes, rng)
+    num_classes, value = FACTS[source].num_classes, steps[-1].value
+    if steps[-1].kind == "labels":
+        candidates = labelled_sets(labels, int(value), num_classes, rng)
+    else:
+        candidates = candidate_sets(labels, value, num_classes, rng)
     return draw_candidates(candidates, rng), candidates
 
 

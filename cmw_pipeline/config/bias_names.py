@@ -16,11 +16,14 @@ _MAX_CHARS = 100
 """A name is part of a file name, and those end at 255 bytes."""
 GENERATED = ("type1", "type2", "type3")
 """Feature-dependent noise of PLC (Zhang et al., ICLR 2021), drawn from a teacher's posterior."""
+HIDING = {"partial", "labels"}
+"""After these the label of a sample is one of a set of candidates."""
 _NUMBERED: dict[str, tuple[str, ...] | None] = {
     "lt": (),
     "sym": ("other", "plc"),
     "asym": None,
     "partial": (),
+    "labels": (),
     **dict.fromkeys(GENERATED, ("plc", "published")),
 }
 """Kinds with a number -> variants besides the default; None: any map that the dataset names."""
@@ -45,6 +48,8 @@ class BiasStep:
     or the labels that PLC published (variant ``plc``).
 
     ``partial``: the label hidden in a set of candidates, which every other class joins at a rate in [0, 1].
+
+    ``labels``: so many labels, equally many of each class, and no others.
 
     ``human``: the CIFAR-N labels of which ``word`` says which. ``file``: a user's own label file, whose
     content ``word`` pins.
@@ -108,8 +113,8 @@ def parse_bias(name: str) -> tuple[BiasStep, ...]:
     late = [step.name for step in noise[1:] if step.reads]
     if late:
         raise ValueError(f"{name!r}: {late[0]} replaces every label, so it goes before the other noise")
-    if "partial" in [step.kind for step in steps[:-1]]:
-        raise ValueError(f"{name!r}: candidate sets go last: they hide the label that the other steps gave")
+    if {step.kind for step in steps[:-1]} & HIDING:
+        raise ValueError(f"{name!r}: partial and few labels go last: they hide what the other steps gave")
     if format_bias(steps) != name:
         raise ValueError(f"{name!r}: write it as {format_bias(steps)!r}")
     return steps
@@ -120,7 +125,7 @@ def _parse_step(text: str, name: str) -> BiasStep:
     if match is None:
         raise ValueError(
             f"{name!r}: {text!r} is not a bias; write lt-FACTOR, [other:]sym-RATE, [map:]asym-RATE,"
-            " [plc:]type1-LEVEL, human-WHICH or partial-RATE, joined by +"
+            " [plc:]type1-LEVEL, human-WHICH, partial-RATE or labels-NUMBER, joined by +"
         )
     kind, variant = match["kind"], match["variant"]
     if kind not in _NUMBERED and kind not in _WORDED:
@@ -149,6 +154,8 @@ def _number(kind: str, text: str, name: str) -> float:
         raise ValueError(f"{name!r}: {text!r} is not a number") from None
     if kind == "lt" and not 1 <= value < inf:
         raise ValueError(f"{name!r}: the imbalance factor is {value:g}; it must be >= 1 and finite")
-    if kind != "lt" and not 0 <= value <= 1:
+    if kind == "labels" and not (value >= 1 and value.is_integer()):
+        raise ValueError(f"{name!r}: the number of labels is {value:g}; it must be a whole number")
+    if kind not in ("lt", "labels") and not 0 <= value <= 1:
         raise ValueError(f"{name!r}: the rate is {value:g}; it must lie in [0, 1]")
     return value

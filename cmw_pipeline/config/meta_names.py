@@ -2,6 +2,7 @@
 
 ``clean-K``: K held-out clean images a class, balanced, removed from training.
 ``random-min``: n_min random training images a class, redrawn every epoch (n_min = the smallest class).
+``labelled``: of few labels, the samples that have one.
 ``lowest-K``: the K lowest-loss training images a class, redrawn every epoch.
 """
 
@@ -14,7 +15,7 @@ from typing import Literal
 class MetaRule:
     """How a meta-set is chosen; ``per_class`` is None where the smallest class decides."""
 
-    kind: Literal["clean", "random", "lowest"]
+    kind: Literal["clean", "random", "lowest", "labelled"]
     per_class: int | None
 
 
@@ -29,7 +30,9 @@ def parse_meta(name: str) -> MetaRule:
     """
     if name == "random-min":
         return MetaRule("random", None)
+    if name == "labelled":
+        return MetaRule("labelled", None)
     match = re.fullmatch(r"(clean|lowest)-([1-9][0-9]*)", name)
     if match is None:
-        raise ValueError(f"{name!r} is not a meta-set; write clean-K, lowest-K or random-min")
+        raise ValueError(f"{name!r} is not a meta-set; write clean-K, lowest-K or random-min, or labelled")
     return MetaRule("clean" if match[1] == "clean" else "lowest", int(match[2]))

@@ -47,6 +47,11 @@ class Problem:
         return F.one_hot(self.labels, self.num_classes).bool()
 
     @property
+    def labelled(self) -> torch.Tensor:
+        """(N,) bool: the samples whose label is known, right or wrong."""
+        return self.allowed.sum(dim=1) == 1
+
+    @property
     def first_labels(self) -> torch.Tensor:
         """(N,) int64: what the first run predicts, among the candidates."""
         assert self.first_logits is not None

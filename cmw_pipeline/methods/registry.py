@@ -16,6 +16,8 @@ from cmw_pipeline.methods.dividemix import DivideMix
 from cmw_pipeline.methods.elr import Elr
 from cmw_pipeline.methods.elr_plus import ElrPlus
 from cmw_pipeline.methods.erm import Erm
+from cmw_pipeline.methods.fixmatch import FixMatch
+from cmw_pipeline.methods.fixmatch_cmw import FixMatchCmw
 from cmw_pipeline.methods.focal import Focal
 from cmw_pipeline.methods.forward import Forward
 from cmw_pipeline.methods.gce import Gce
@@ -69,6 +71,8 @@ METHODS: dict[str, Any] = {
     "selective-net": SelectiveNet,
     "deep-gamblers": DeepGamblers,
     "sat-selective": SatSelective,
+    "fixmatch": FixMatch,
+    "fixmatch-cmw-net": FixMatchCmw,
 }
 
 

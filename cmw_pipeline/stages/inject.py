@@ -32,9 +32,9 @@ def run(job: Job) -> None:
     """Write ``labels.parquet`` with the rows of the raw table, in their order.
 
     Only training rows are biased. Rows that a long tail drops, and those beyond the end of a published
-    label file, become ``unused`` and keep their label. Where labels are hidden in candidate sets, ``label``
-    is one candidate, drawn uniformly, and ``candidates.npy`` (rows, K) has the sets; those of rows that are
-    not trained on are empty.
+    label file, become ``unused`` and keep their label. Where labels are hidden in candidate sets or taken
+    away, ``label`` is one candidate, drawn uniformly, and ``candidates.npy`` (rows, K) has the sets; those of
+    rows that are not trained on are empty.
 
     Reads the input ``labels`` (a label file's artefact) or ``teacher`` (an artefact that holds
     ``posterior.npy``, one row for each training row of the raw table, in its order) where the bias needs it.
@@ -56,10 +56,10 @@ def run(job: Job) -> None:
     steps = parse_bias(job.params["bias"])
     evidence = _evidence(job, steps, clean[train])
     drawn, kept = apply_bias(clean[train], steps, job.params["source"], job.params["seed"], evidence)
-    hidden = hide_labels(drawn, steps, job.params["source"], job.params["seed"])
+    hidden = hide_labels(drawn[kept], steps, job.params["source"], job.params["seed"])
     if hidden is not None:
-        drawn = np.where(kept, hidden[0], drawn)
-        _write_candidates(job, hidden[1][kept], train[kept], len(table))
+        drawn[kept], candidates = hidden
+        _write_candidates(job, candidates, train[kept], len(table))
     sizes = np.bincount(clean[train][kept], minlength=num_classes)
     _refuse_empty(job.artefact.name, np.bincount(clean[train], minlength=num_classes), sizes)
 

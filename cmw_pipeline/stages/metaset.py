@@ -20,8 +20,9 @@ def run(job: Job) -> None:
     """Write ``metaset.parquet``: the held-out samples with their clean labels.
 
     ``clean-K`` draws K samples of each clean class, from those that a long tail removed first and then
-    from training; training leaves out every index of this table. ``lowest-K`` and ``random-min`` pick
-    from the training set while it trains: their table is empty, and only checked to be possible.
+    from training; training leaves out every index of this table. ``lowest-K``, ``random-min`` and
+    ``labelled`` pick from the training set while it trains: their table is empty, and only checked to be
+    possible.
 
     Raises:
         ConfigError: a class has too few samples for the rule, or the clean labels are not known.

@@ -102,6 +102,8 @@ def pick_meta_rows(task: Task, epoch: int, meta: Meta, logits: torch.Tensor | No
     labels = task.problem.labels
     if meta.rule.kind == "clean":
         return torch.arange(task.num_train, len(task.labels), device=labels.device)
+    if meta.rule.kind == "labelled":
+        return task.problem.labelled.nonzero()[:, 0]
     if meta.rule.kind == "random":
         rng = stream(task.seed, "meta-set", epoch)
         rows = random_per_class(labels.cpu().numpy(), meta.per_class, rng)

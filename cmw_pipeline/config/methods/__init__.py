@@ -18,7 +18,15 @@ from cmw_pipeline.config.methods.losses import (
 from cmw_pipeline.config.methods.memory import Elr, Lrt, Plc, Sat
 from cmw_pipeline.config.methods.mixtures import DivideMix, MCorrection
 from cmw_pipeline.config.methods.self_supervised import ReedLike, SimClr
-from cmw_pipeline.config.methods.tasks import CmwNetPartial, DeepGamblers, Proden, SatSelective, SelectiveNet
+from cmw_pipeline.config.methods.tasks import (
+    CmwNetPartial,
+    DeepGamblers,
+    FixMatch,
+    FixMatchCmw,
+    Proden,
+    SatSelective,
+    SelectiveNet,
+)
 from cmw_pipeline.config.methods.twins import CoTeaching, Decoupling, ElrPlus, PeerLearning
 from cmw_pipeline.config.methods.weighting import CmwNet, CmwNetSl, L2rw, Mcw, MwNet
 from cmw_pipeline.config.methods.weighting import MetaLearned as MetaLearned
@@ -56,7 +64,9 @@ Method = Annotated[
     | CmwNetPartial
     | SelectiveNet
     | DeepGamblers
-    | SatSelective,
+    | SatSelective
+    | FixMatch
+    | FixMatchCmw,
     Field(discriminator="kind"),
 ]
 

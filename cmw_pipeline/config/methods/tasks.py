@@ -64,3 +64,29 @@ class SelectiveNet(MethodBase):
     coverage: float = Field(0.8, gt=0, le=1, description="the share of samples to select")
     penalty: NonNegative = Field(32.0, description="λ, of the squared shortfall of coverage")
     share: Fraction = Field(0.5, description="α, of the selective loss; the rest is the auxiliary head's")
+
+
+class FixMatchOptions(MethodBase):
+    """What FixMatch's forms share."""
+
+    batch_size: Count = Field(64, description="labelled images in a batch")
+    ratio: Count = Field(7, description="μ, unlabelled images in a batch for each labelled one")
+    threshold: Fraction = Field(0.95, description="τ, a guess counts if it is at least so probable")
+    unlabelled: NonNegative = Field(1.0, description="weight of the guesses' loss; 0: labelled images only")
+    strong_view: Literal["weak", "strong"] = Field(
+        "strong", description="what the guess is learned on: AutoAugment, or another weak view"
+    )
+
+
+class FixMatch(FixMatchOptions):
+    """FixMatch (Sohn et al., NeurIPS 2020)."""
+
+    kind: Literal["fixmatch"]
+
+
+class FixMatchCmw(FixMatchOptions, WeightNetMethod):
+    """FixMatch with CMW-Net's weights on the guesses; the protocol is ours."""
+
+    kind: Literal["fixmatch-cmw-net"]
+    groups: Count = 3
+    meta_set: MetaName = Field("labelled", description="clean-K, lowest-K, random-min or labelled")

@@ -1,0 +1,38 @@
+"""Few labels: a balanced set of samples keeps its labels, the others keep none."""
+
+import numpy as np
+
+from cmw_pipeline.errors import ConfigError
+from cmw_pipeline.types import Candidates, Labels
+
+
+def labelled_sets(labels: Labels, count: int, num_classes: int, rng: np.random.Generator) -> Candidates:
+    """Keep ``count`` labels, equally many of each class, drawn uniformly within it.
+
+    Args:
+        labels: (N,) class ids in [0, num_classes).
+        count: a multiple of ``num_classes``.
+        num_classes: C.
+        rng: the stream to draw from.
+
+    Returns:
+        (N, C) candidate sets: the label alone where it is kept, every class where it is not.
+
+    Raises:
+        ConfigError: the count cannot be divided evenly, or a class has too few samples.
+    """
+    per_class, rest = divmod(count, num_classes)
+    smallest = int(np.bincount(labels, minlength=num_classes).min())
+    if rest or not 0 < per_class <= smallest:
+        raise ConfigError(
+            f"labels-{count}: not equally many of {num_classes} classes, the smallest of {smallest} samples",
+            f"choose a multiple of {num_classes}, up to {smallest * num_classes}",
+        )
+    order = rng.permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    starts = np.searchsorted(labels[by_class], np.arange(num_classes))
+    chosen = by_class[(starts[:, None] + np.arange(per_class)).ravel()]
+    candidates = np.ones((len(labels), num_classes), dtype=np.bool_)
+    candidates[chosen] = False
+    candidates[chosen, labels[chosen]] = True
+    return candidates

@@ -1,0 +1,195 @@
+"""Few labels: which samples keep theirs, FixMatch by hand, and CMW-Net's weights on the guesses."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import options, state, task
+
+from cmw_pipeline.bias.compose import hide_labels
+from cmw_pipeline.bias.few_labels import labelled_sets
+from cmw_pipeline.config.bias_names import BiasStep, format_bias, parse_bias
+from cmw_pipeline.config.meta_names import parse_meta
+from cmw_pipeline.errors import ConfigError
+from cmw_pipeline.methods.base import Batch, Problem
+from cmw_pipeline.methods.registry import build
+from cmw_pipeline.training.batches import Meta, pick_meta_rows
+
+LABELS = np.repeat(np.arange(10, dtype=np.int16), np.arange(100, 0, -10))
+
+
+# --- which samples keep their labels
+
+
+@pytest.mark.parametrize("count", [10, 40, 100])
+def test_each_class_keeps_equally_many_labels_and_the_rest_none(count):
+    sets = labelled_sets(LABELS, count, 10, np.random.default_rng(0))
+    labelled = sets.sum(axis=1) == 1
+    assert labelled.sum() == count
+    assert (np.bincount(LABELS[labelled]) == count // 10).all()
+    assert (sets[labelled].argmax(axis=1) == LABELS[labelled]).all()
+    assert sets[~labelled].all()
+
+
+def test_within_a_class_every_sample_is_equally_likely():
+    drawn = sum(
+        labelled_sets(LABELS, 50, 10, np.random.default_rng(seed)).sum(axis=1) == 1 for seed in range(2000)
+    )
+    for label in range(10):
+        mine = drawn[label == LABELS] / 2000
+        rate = 5 / (label == LABELS).sum()
+        assert np.abs(mine - rate).max() <= 5 * np.sqrt(rate * (1 - rate) / 2000)
+
+
+@pytest.mark.parametrize("count", [5, 45, 110])
+def test_what_cannot_be_drawn_is_refused(count):
+    with pytest.raises(ConfigError, match=f"labels-{count}"):
+        labelled_sets(LABELS, count, 10, np.random.default_rng(0))
+
+
+def test_names():
+    assert parse_bias("lt-10+labels-40") == (BiasStep("lt", 10.0), BiasStep("labels", 40.0))
+    assert format_bias(parse_bias("labels-4000")) == "labels-4000"
+    for name in ("labels-0", "labels-2.5", "labels-nan", "labels-inf", "labels-40+sym-0.2"):
+        with pytest.raises(ValueError, match=r"whole number|go last"):
+            parse_bias(name)
+
+
+def test_the_label_of_an_unlabelled_sample_is_a_lot():
+    labels = np.repeat(LABELS, 20)
+    drawn, sets = hide_labels(labels, parse_bias("labels-40"), "cifar10", 1)
+    unlabelled = sets.all(axis=1)
+    assert (~unlabelled).sum() == 40
+    assert (drawn == labels)[~unlabelled].all()
+    table = pd.crosstab(labels[unlabelled], drawn[unlabelled]).to_numpy()
+    expected = table.sum(axis=1, keepdims=True) / 10
+    assert (((table - expected) ** 2 / expected).sum()) < 90 + 5 * np.sqrt(2 * 90)
+
+
+def test_the_labelled_samples_are_the_meta_set():
+    run = task("fixmatch-cmw-net", meta_set="labelled")
+    rule = parse_meta("labelled")
+    rows = pick_meta_rows(run, 0, Meta(rule, 1, 4, 1), None)
+    assert rows.tolist() == [i for i, s in enumerate(run.problem.candidates.sum(1).tolist()) if s == 1]
+    assert 0 < len(rows) < run.num_train
+
+
+# --- FixMatch
+
+L, U, K = 2, 3, 3
+LOGITS = torch.tensor(
+    [
+        *([2.0, 0.0, 0.0], [0.0, 1.0, 0.5]),  # labelled
+        *([5.0, 0.0, 0.0], [0.1, 0.2, 0.0], [0.0, 0.0, 6.0]),  # weak
+        *([1.0, 0.5, 0.0], [0.0, 3.0, 0.0], [0.3, 0.0, 0.2]),  # strong
+    ]
+)
+LABELLED = Batch(torch.zeros(L, 1), torch.tensor([0, 2]), torch.tensor([0, 1]))
+BATCH = Batch(
+    torch.ones(U, 1),
+    torch.tensor([1, 1, 1]),  # drawn by lot: nothing may depend on them
+    torch.tensor([3, 4, 5]),
+    (torch.full((U, 1), 2.0),),
+    (LABELLED,),
+)
+
+
+def method(kind, **changes):
+    candidates = torch.ones(6, K, dtype=torch.bool)
+    labels = torch.tensor([0, 2, 1, 1, 1, 1])
+    candidates[:3] = F.one_hot(labels[:3], K).bool()
+    return build(options(kind, **changes), Problem(K, labels, candidates=candidates), 0)
+
+
+def test_fixmatch_by_hand():
+    """The first and the third guess are sure; the mean is over all three."""
+    given = (-LOGITS[0].log_softmax(0)[0] - LOGITS[1].log_softmax(0)[2]) / 2
+    guessed = (-LOGITS[5].log_softmax(0)[0] - LOGITS[7].log_softmax(0)[2]) / 3
+    torch.testing.assert_close(method("fixmatch").objective(LOGITS, BATCH), given + guessed)
+    torch.testing.assert_close(
+        method("fixmatch", unlabelled=2.5).objective(LOGITS, BATCH), given + 2.5 * guessed
+    )
+    for changes in ({"unlabelled": 0.0}, {"start_epoch": 1}, {"threshold": 1.0}):
+        torch.testing.assert_close(method("fixmatch", **changes).objective(LOGITS, BATCH), given)
+
+
+def test_nothing_flows_back_through_the_guess():
+    logits = LOGITS.clone().requires_grad_()
+    method("fixmatch").objective(logits, BATCH).backward()
+    assert (logits.grad[L : L + U] == 0).all()
+    assert (logits.grad[[5, 7]] != 0).any(dim=1).all()
+    assert (logits.grad[6] == 0).all()
+
+
+def test_labels_drawn_by_lot_are_never_read():
+    for kind in ("fixmatch", "fixmatch-cmw-net"):
+        ours = method(kind)
+        moved = Batch(BATCH.images, torch.tensor([2, 0, 2]), BATCH.rows, BATCH.views, BATCH.others)
+        assert torch.equal(ours.objective(LOGITS, BATCH), ours.objective(LOGITS, moved))
+
+
+def test_the_pass_shows_labelled_weak_and_strong_images():
+    together = method("fixmatch").prepare(BATCH, None)
+    assert together.images[:, 0].tolist() == [0.0] * L + [1.0] * U + [2.0] * U
+
+
+def test_streams_hold_all_images_and_the_labelled_ones():
+    (many, few) = method("fixmatch", batch_size=4, ratio=3).turns(0)[0]
+    assert (many.rows.tolist(), many.batch_size) == (list(range(6)), 12)
+    assert many.views == ("weak", "strong")
+    assert (few.rows.tolist(), few.batch_size) == ([0, 1, 2], 4)
+
+
+class Constant(torch.nn.Module):
+    """A weight net that gives what it is told, by group."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = torch.tensor(values)
+
+    def forward(self, losses, groups):
+        return self.values[groups]
+
+
+def weighted(values, **changes):
+    ours = method("fixmatch-cmw-net", **changes)
+    ours.weight_net = Constant(values)
+    ours.groups.copy_(torch.tensor([0, 1, 2]))
+    return ours.objective(LOGITS, BATCH)
+
+
+def test_weights_of_one_are_fixmatch():
+    for normalisation in ("mean", "sum"):
+        ours = weighted([1.0, 1.0, 1.0], normalisation=normalisation)
+        torch.testing.assert_close(ours, method("fixmatch").objective(LOGITS, BATCH))
+
+
+def test_a_weight_is_that_of_the_guessed_class():
+    labelled = method("fixmatch", unlabelled=0.0).objective(LOGITS, BATCH)
+    losses = [-LOGITS[5].log_softmax(0)[0], -LOGITS[7].log_softmax(0)[2]]
+    mean = weighted([0.2, 9.0, 0.6]) - labelled
+    torch.testing.assert_close(mean, (0.2 * losses[0] + 0.6 * losses[1]) / 3)
+    scaled = weighted([0.2, 9.0, 0.6], normalisation="sum") - labelled
+    torch.testing.assert_close(scaled, (0.5 * losses[0] + 1.5 * losses[1]) / 3)
+
+
+def test_no_sure_guess_and_no_weight_leave_the_labelled_loss():
+    labelled = method("fixmatch", unlabelled=0.0).objective(LOGITS, BATCH)
+    for normalisation in ("mean", "sum"):
+        torch.testing.assert_close(weighted([0.5] * 3, threshold=1.0, normalisation=normalisation), labelled)
+        torch.testing.assert_close(weighted([0.0] * 3, normalisation=normalisation), labelled)
+
+
+def test_the_meta_gradient_reaches_the_weight_net(tmp_path):
+    from cmw_pipeline.runtime.signals import StopRequest
+    from cmw_pipeline.training.loop import train
+
+    changes = {"batch_size": 5, "ratio": 2, "threshold": 0.0}
+    run = task("fixmatch-cmw-net", **changes)
+    final = state(run, "fixmatch-cmw-net", **changes)
+    before = [p.clone() for p in final.method.weight_net.parameters()]
+    train(run, final, StopRequest(), tmp_path)
+    assert all(
+        not torch.equal(p, b) for p, b in zip(final.method.weight_net.parameters(), before, strict=True)
+    )
