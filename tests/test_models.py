@@ -82,6 +82,11 @@ def test_preact_resnet18_has_the_known_11_million_parameters():
     assert count("preact-resnet18", channels=1, classes=100, width=4) == preact_size(1, 100, 4, depth)
 
 
+def test_wide_resnets_have_the_known_sizes():
+    assert count("wrn28") == 1_467_610  # WRN-28-2, as FixMatch's code prints it
+    assert round(count("wrn28", classes=100, width=128) / 1e6, 1) == 23.4
+
+
 def test_resnet34_is_torchvisions_but_for_the_stem():
     """The same layers in the same order, behind a 3 x 3 convolution in place of a 7 x 7."""
     ours = build(Network(name="resnet34"), 3, 10, 0)

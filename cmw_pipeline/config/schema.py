@@ -34,7 +34,9 @@ class Dataset(Model):
 class Network(Model):
     """The classifier."""
 
-    name: Literal["small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn"]
+    name: Literal[
+        "small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn", "wrn28"
+    ]
     width: Count | None = Field(None, description="channels of the first stage; null: the network's own")
 
 
