@@ -72,9 +72,10 @@ def prepared(folder):
 
 FROZEN = {
     "check": [],
+    "cost": ["table"],
     "download": ["name", "--from", "--accept-unverified"],
     "export": ["name"],
-    "inject": ["name"],
+    "inject": ["name", "--labels", "--accept-unverified"],
     "metaset": ["name"],
     "schema": [],
     "table": ["name", "--strict"],

@@ -60,10 +60,11 @@ class Project:
         self.run("git", "commit", "-qm", message)
 
     def made(self):
-        """Manifest -> time it was written, of everything that is there."""
+        """Manifest -> time it was written, of everything that is there; a draft is not."""
         return {
             str(path.relative_to(self.root)): path.stat().st_mtime_ns
             for path in (self.root / "results").glob("*/**/manifest.json")
+            if not path.parent.name.startswith(".")
         }
 
     def planned(self):
