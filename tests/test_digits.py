@@ -40,7 +40,7 @@ def test_every_fifth_of_each_class_is_for_testing():
 def test_other_digits_in_scikit_learn_are_noticed(monkeypatch):
     changed = load_digits()
     changed.images[5, 0, 0] += 1
-    monkeypatch.setattr(digits, "load_digits", lambda: changed)
+    monkeypatch.setattr("sklearn.datasets.load_digits", lambda: changed)
     with pytest.raises(IntegrityError, match="sha256"):
         read_digits()
 

@@ -4,7 +4,6 @@ import hashlib
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.datasets import load_digits
 
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.types import TEST, TRAIN, Images, Labels
@@ -26,6 +25,8 @@ def read_digits() -> tuple[Images, Labels, npt.NDArray[np.str_]]:
     Raises:
         IntegrityError: the installed scikit-learn has other digits.
     """
+    from sklearn.datasets import load_digits  # two seconds that every other start is spared
+
     digits = load_digits()
     images = (digits.images.astype(np.uint8) * _GREY)[..., np.newaxis]
     labels = digits.target.astype(np.int16)
