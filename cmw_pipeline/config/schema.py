@@ -35,7 +35,7 @@ class Network(Model):
     """The classifier."""
 
     name: Literal[
-        "small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn", "wrn28"
+        "small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn", "small-vgg", "wrn28"
     ]
     width: Count | None = Field(None, description="channels of the first stage; null: the network's own")
 

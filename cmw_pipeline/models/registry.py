@@ -13,7 +13,7 @@ from cmw_pipeline.models.resnet32 import ResNet32, ResNet32Experts
 from cmw_pipeline.models.resnet34 import ResNet34
 from cmw_pipeline.models.small_cnn import SmallCnn, SmallCnnExperts
 from cmw_pipeline.models.twins import Twins
-from cmw_pipeline.models.vgg16_bn import Vgg16Bn
+from cmw_pipeline.models.vgg16_bn import SmallVgg, Vgg16Bn
 from cmw_pipeline.models.wrn28 import Wrn28
 
 NETWORKS: dict[str, type[Classifier]] = {
@@ -23,6 +23,7 @@ NETWORKS: dict[str, type[Classifier]] = {
     "preact-resnet18": PreActResNet18,
     "preact-resnet34": PreActResNet34,
     "vgg16-bn": Vgg16Bn,
+    "small-vgg": SmallVgg,
     "wrn28": Wrn28,
 }
 EXPERTS: dict[str, type[Classifier]] = {"small-cnn": SmallCnnExperts, "resnet32": ResNet32Experts}

@@ -1,8 +1,8 @@
-"""VGG-16 with batch normalisation and dropout for CIFAR: the network of selective classification.
+"""VGG with batch normalisation and dropout: the networks of selective classification.
 
 In the form that SelectiveNet, Deep Gamblers and SAT use (after S. Liu and W. Deng, ACPR 2015): convolutions
-are followed by ReLU and then batch norm, dropout grows with the depth, and one hidden layer of 512 units
-comes before the classifier.
+are followed by ReLU and then batch norm, dropout grows with the depth, and one hidden layer comes before the
+classifier.
 """
 
 import torch
@@ -10,20 +10,34 @@ from torch import nn
 
 from cmw_pipeline.models.blocks import Classifier, pooled
 
-_STAGES = ((1, 0.3), (2, 0.4), (4, 0.4), (8, 0.4), (8, 0.4))
-"""Width in units of the network's, and dropout after every convolution of the stage but the last."""
-_DEPTHS = (2, 2, 3, 3, 3)
 _DROPOUT = 0.5
+_LINEAR_STD = 0.01
 
 
-class Vgg16Bn(Classifier):
-    """Five stages that each end in max pooling; of a small picture, too, one pixel is left."""
+class Vgg(Classifier):
+    """Stages that each end in max pooling; what is left of the picture is averaged.
 
-    def __init__(self, channels: int, num_classes: int, width: int = 64) -> None:
+    Convolutions start as by He et al. (2015), by fan out; linear layers at a standard deviation of 0.01, as
+    in the original VGG: with more, the first steps drive the logits so far that the noise of a dozen dropout
+    layers hides every gradient.
+    """
+
+    def __init__(
+        self, channels: int, width: int, num_classes: int, stages: list[tuple[int, float, int]]
+    ) -> None:
+        """Build it.
+
+        Args:
+            channels: of the picture.
+            width: of the first stage.
+            num_classes: K.
+            stages: of each, its width over the first one's, the dropout after every convolution but the
+                last, and its number of convolutions.
+        """
         super().__init__()
         layers: list[nn.Module] = []
         inputs = channels
-        for (factor, dropout), depth in zip(_STAGES, _DEPTHS, strict=True):
+        for factor, dropout, depth in stages:
             for place in range(depth):
                 outputs = factor * width
                 layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(outputs)]
@@ -35,11 +49,29 @@ class Vgg16Bn(Classifier):
         self.hidden = nn.Sequential(*hidden)
         self.classifier = nn.Linear(inputs, num_classes)
         for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=_LINEAR_STD)
+                nn.init.zeros_(module.bias)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) float -> (B, 8 width) hidden units."""
+        """(B, C, H, W) float -> (B, F) hidden units, as many as the last stage is wide."""
         hidden: torch.Tensor = self.hidden(pooled(self.features(images)))
         return hidden
+
+
+class Vgg16Bn(Vgg):
+    """VGG-16 for CIFAR: of 32 x 32 pixels one is left."""
+
+    def __init__(self, channels: int, num_classes: int, width: int = 64) -> None:
+        stages = [(1, 0.3, 2), (2, 0.4, 2), (4, 0.4, 3), (8, 0.4, 3), (8, 0.4, 3)]
+        super().__init__(channels, width, num_classes, stages)
+
+
+class SmallVgg(Vgg):
+    """Its first two stages, for 8 x 8 digits: thirteen layers under dropout need more data than there are."""
+
+    def __init__(self, channels: int, num_classes: int, width: int = 32) -> None:
+        super().__init__(channels, width, num_classes, [(1, 0.3, 2), (2, 0.4, 2)])
