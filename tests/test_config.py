@@ -148,7 +148,7 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
         ),
         # names that point nowhere
         ("build", ["smalll"], "build.0: 'smalll' is not in the section tables; there are: small"),
-        ("datasets.digits.source", "mnist", "'digits', 'cifar10' or 'cifar100'"),
+        ("datasets.digits.source", "mnist", "should be one of digits, cifar10, cifar100, "),
         (
             "tables.small.grid.0.dataset",
             "svhn",

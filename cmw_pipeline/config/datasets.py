@@ -1,7 +1,9 @@
 """Facts about the datasets this package reads: classes, shapes, class maps, archives and their hashes."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 ClassMap = Mapping[int, int]
 """Source class -> the class its samples are mistaken for; classes not in the map keep their label."""
@@ -22,12 +24,27 @@ class Archive:
 
 
 @dataclass(frozen=True)
+class ImageFiles:
+    """A dataset of image files that does not fit in memory: never fetched, read where the user has it.
+
+    ``home`` is where users get it, ``expected`` what the folder of ``--from`` holds. The first of the named
+    test sets is the one that every table shows; with names, top-5 accuracy is recorded too.
+    """
+
+    layout: Literal["webvision", "animal10n", "class-folders"]
+    home: str
+    expected: str
+    test_sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class DatasetFacts:
     """What is known of a dataset before a byte is read.
 
-    ``mean`` and ``std`` are per channel in units of pixel/255. ``class_maps`` holds the named maps of
-    asymmetric noise; the first is the default, and ``plc`` is the one of PLC's hybrid noise (for digits:
-    its map for MNIST).
+    ``class_names`` is empty where the folders name them. ``files`` marks a dataset of image files; the labels
+    of its training set are as found, right or wrong, and ``image_shape`` is only nominal. ``mean`` and
+    ``std`` are per channel in units of pixel/255. ``class_maps`` holds the named maps of asymmetric noise;
+    the first is the default, and ``plc`` is the one of PLC's hybrid noise (for digits: its map for MNIST).
     """
 
     num_classes: int
@@ -37,10 +54,12 @@ class DatasetFacts:
     class_names: tuple[str, ...]
     class_maps: Mapping[str, ClassMap] = field(default_factory=dict)
     archives: Mapping[str, Archive] = field(default_factory=dict)
+    files: ImageFiles | None = None
 
 
 _KRIZ = "https://www.cs.toronto.edu/~kriz/"
 _CIFAR10_NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
+_ANIMALS = "cat lynx wolf coyote cheetah jaguar chimpanzee orangutan hamster guinea_pig"
 _CIFAR10_MAP = {9: 1, 2: 0, 4: 7, 3: 5}
 _CIFAR100_COARSE = (
     "4 1 14 8 0 6 7 7 18 3 3 14 9 18 7 11 3 9 7 11 6 11 5 10 7 6 13 15 3 15 0 11 1 10 12 14 16 9 11 5 "
@@ -72,7 +91,42 @@ def _superclasses() -> list[list[int]]:
 _BLOCKS = [list(range(start, start + 5)) for start in range(0, 100, 5)]
 _BATCH_BYTES, _BATCH100_BYTES = 3_073 * 10_000, 3_074 * 10_000
 
-FACTS: dict[str, DatasetFacts] = {
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_WEBVISION_HOME = "https://data.vision.ee.ethz.ch/cvl/webvision/dataset2017.html"
+_WEBFG_HOME = "https://github.com/NUST-Machine-Intelligence-Laboratory/weblyFG-dataset"
+
+
+def _large(
+    num_classes: int, files: ImageFiles, side: int = 256, class_names: tuple[str, ...] = ()
+) -> DatasetFacts:
+    return DatasetFacts(num_classes, (side, side, 3), _IMAGENET_MEAN, _IMAGENET_STD, class_names, files=files)
+
+
+def _webvision(num_classes: int, folders: str) -> DatasetFacts:
+    expected = f"info/, {folders}, val_images_256/ and, for ILSVRC12, imagenet/val/"
+    files = ImageFiles("webvision", _WEBVISION_HOME, expected, ("webvision", "ilsvrc12"))
+    return _large(num_classes, files)
+
+
+def _class_folders(num_classes: int, home: str, side: int = 256) -> DatasetFacts:
+    expected = "train/CLASS/IMAGE and test/CLASS/IMAGE (or val/)"
+    return _large(num_classes, ImageFiles("class-folders", home, expected), side)
+
+
+class _Facts(dict[str, DatasetFacts]):
+    """The known datasets; ``folder-12`` is a user's own folder of 12 classes."""
+
+    def __missing__(self, source: str) -> DatasetFacts:
+        match = OWN_FOLDER.fullmatch(source)
+        if match is None:
+            raise KeyError(source)
+        return _class_folders(int(match[1]), "your own folder of images")
+
+
+OWN_FOLDER = re.compile(r"folder-([1-9][0-9]{0,3})")
+
+FACTS: dict[str, DatasetFacts] = _Facts()
+FACTS |= {
     "digits": DatasetFacts(
         num_classes=10,
         image_shape=(8, 8, 1),
@@ -190,6 +244,21 @@ FACTS: dict[str, DatasetFacts] = {
             ),
         },
     ),
+    "animal10n": _large(
+        10,
+        ImageFiles(
+            "animal10n",
+            "https://dm.kaist.ac.kr/datasets/animal-10n",
+            "training/ and testing/ with LABEL_img_NUMBER.jpg (raw_image.zip, unpacked)",
+        ),
+        side=64,
+        class_names=tuple(_ANIMALS.split()),
+    ),
+    "web-aircraft": _class_folders(100, _WEBFG_HOME, 448),
+    "web-bird": _class_folders(200, _WEBFG_HOME, 448),
+    "web-car": _class_folders(196, _WEBFG_HOME, 448),
+    "mini-webvision": _webvision(50, "google/"),
+    "webvision": _webvision(1000, "google/, flickr/"),
 }
 
 

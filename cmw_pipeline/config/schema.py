@@ -1,9 +1,10 @@
 """The models of ``params.yaml``: frozen, strict, no unknown keys. The JSON schema is generated from them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
+from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.methods import Method
 from cmw_pipeline.config.methods.base import (
     BiasName,
@@ -19,10 +20,20 @@ from cmw_pipeline.config.methods.base import (
 )
 
 
+def _source(name: str) -> str:
+    try:
+        FACTS[name]
+    except KeyError:
+        raise ValueError(f"should be one of {', '.join(FACTS)}, or folder-K") from None
+    return name
+
+
 class Dataset(Model):
     """Where a dataset comes from."""
 
-    source: Literal["digits", "cifar10", "cifar100"] = Field(description="a dataset this package reads")
+    source: Annotated[str, AfterValidator(_source)] = Field(
+        description="a dataset this package reads, or folder-K: class folders of your own, K classes"
+    )
     form: Literal["binary", "python"] = Field(
         "binary", description="which published archive to download (CIFAR only)"
     )
@@ -35,9 +46,18 @@ class Network(Model):
     """The classifier."""
 
     name: Literal[
-        "small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn", "small-vgg", "wrn28"
-    ]
-    width: Count | None = Field(None, description="channels of the first stage; null: the network's own")
+        "small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn", "small-vgg", "wrn28",
+        "resnet50", "inception-resnet-v2",
+    ]  # fmt: skip
+    width: Count | None = Field(
+        None, description="channels of the first stage; null, and always for large networks: its own"
+    )
+
+    @model_validator(mode="after")
+    def _large_ones_are_as_published(self) -> Self:
+        if self.width is not None and self.name in ("resnet50", "inception-resnet-v2"):
+            raise ValueError(f"{self.name} has one width; leave width out")
+        return self
 
 
 class Sgd(Model):
@@ -128,11 +148,26 @@ class Block(Model):
     recipe: Name
 
 
+Score = Literal["confidence", "softmax_response", "mc_dropout"]
+"""How sure a prediction is: the method's own confidence, largest probability, variance under dropout."""
+
+
 class Table(Model):
     """One table: which cells, and how they are shown."""
 
     title: str
-    metric: Literal["accuracy", "error"] = "accuracy"
+    caption: str | None = Field(None, description="what has to be known before reading, below the title")
+    metric: Literal["accuracy", "error", "risk-coverage"] = Field(
+        "accuracy",
+        description="risk-coverage: error among the surest predictions, at several coverages, and its area",
+    )
+    scores: dict[Name, Annotated[dict[Score, str], Field(min_length=1)]] = Field(
+        default={},
+        description="risk-coverage: method -> score to rank by -> its row; other methods: their own confidence",
+    )
+    figure: Literal["points", "bars"] = Field(
+        "points", description="bars: a line of bars a dataset, published bars beside ours"
+    )
     published: Name | None = Field(None, description="the published table whose values stand beside ours")
     quoted: dict[str, str] = Field(
         default={}, description="rows of the published table that are shown without runs of ours -> why"
@@ -145,6 +180,18 @@ class Table(Model):
         None, description="the run whose learned function is drawn beside the published one"
     )
     grid: list[Block] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _scores_fit(self) -> Self:
+        if self.metric != "risk-coverage":
+            if self.scores:
+                raise ValueError("scores rank predictions; only the metric risk-coverage has a use for them")
+            return self
+        if self.published or self.figure == "bars":
+            raise ValueError("a table of risk-coverage has no published values and a figure of its own")
+        if unused := set(self.scores) - {method for block in self.grid for method in block.methods}:
+            raise ValueError(f"scores of {sorted(unused)[0]!r}, which is no method of this table")
+        return self
 
 
 class Params(Model):

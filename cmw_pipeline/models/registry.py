@@ -7,6 +7,7 @@ from cmw_pipeline.config.schema import Network
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.models.blocks import Classifier
 from cmw_pipeline.models.heads import replacement
+from cmw_pipeline.models.large import InceptionResNetV2, ResNet50
 from cmw_pipeline.models.preact_resnet18 import PreActResNet18
 from cmw_pipeline.models.preact_resnet34 import PreActResNet34
 from cmw_pipeline.models.resnet32 import ResNet32, ResNet32Experts
@@ -26,6 +27,8 @@ NETWORKS: dict[str, type[Classifier]] = {
     "small-vgg": SmallVgg,
     "wrn28": Wrn28,
 }
+LARGE: dict[str, type[Classifier]] = {"resnet50": ResNet50, "inception-resnet-v2": InceptionResNetV2}
+"""Networks of one width, for large pictures."""
 EXPERTS: dict[str, type[Classifier]] = {"small-cnn": SmallCnnExperts, "resnet32": ResNet32Experts}
 """Networks of three experts: where the trunk divides is a decision for each network."""
 
@@ -64,7 +67,7 @@ def _tower(network: Network, channels: int, num_classes: int, head: str) -> Clas
             hint = f"use one of {', '.join(EXPERTS)}"
             raise ConfigError(f"network '{network.name}' has no form with three experts", hint)
         return EXPERTS[network.name](channels, num_classes, **width)
-    model = NETWORKS[network.name](channels, num_classes, **width)
+    model = (NETWORKS | LARGE)[network.name](channels, num_classes, **width)
     linear = model.classifier
     assert isinstance(linear, nn.Linear)
     model.classifier = replacement(head, linear)
