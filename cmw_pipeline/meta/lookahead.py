@@ -5,6 +5,8 @@ meta loss at ŵ depends on the weighting's parameters Θ. Θ reaches ŵ only thr
 
     dL_meta(ŵ)/dΘ = −α · d/dΘ ⟨ ∂L(z, Θ)/∂z , ż ⟩,    ż = (∂z/∂w) g,    g = ∇L_meta(ŵ).
 
+A step with momentum and weight decay, ŵ = w − α (∇_w L(w, Θ) + r), has the same derivative at another ŵ.
+
 ż is one forward-mode product of the network in direction g; the derivative by Θ touches the loss alone.
 Exact for every loss of the logits: weighted, normalised, mixed or with soft labels.
 """
@@ -27,6 +29,7 @@ def lookahead_gradient(
     meta_objective: Objective,
     lr: float | torch.Tensor,
     theta: Sequence[torch.Tensor],
+    drift: Sequence[torch.Tensor] | None = None,
 ) -> list[torch.Tensor]:
     """Gradient of the meta loss after one virtual step, with respect to the weighting's parameters.
 
@@ -40,6 +43,7 @@ def lookahead_gradient(
         meta_objective: the meta loss of its logits.
         lr: α, the rate of the virtual step; a number or a scalar tensor.
         theta: parameters of the weighting.
+        drift: r, added to the gradient of each weight; None for a plain step.
 
     Returns:
         One gradient for each entry of ``theta``.
@@ -51,6 +55,7 @@ def lookahead_gradient(
         loss, list(weights.values()), retain_graph=forward.keeps_graph, materialize_grads=True
     )
     with torch.no_grad():
+        slopes = slopes if drift is None else torch._foreach_add(list(slopes), list(drift))
         moved = torch._foreach_sub(list(weights.values()), torch._foreach_mul(slopes, lr))
     ahead = {name: weight.requires_grad_() for name, weight in zip(weights, moved, strict=True)}
     meta_loss = meta_objective(functional_call(model, (ahead, copied_buffers(model)), (meta_images,)))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 Rows = npt.NDArray[np.int64]
 """Positions in the training set."""
@@ -26,3 +27,19 @@ def lowest_per_class(labels: npt.NDArray[np.int64], losses: npt.NDArray[np.float
     order = np.lexsort((losses, labels))
     classes, starts = np.unique(labels[order], return_index=True)
     return np.concatenate([order[start : start + per_class] for start in starts[: len(classes)]])
+
+
+def place_in_class(labels: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """(N,) int64: how many samples of the same class have a smaller value.
+
+    Args:
+        labels: (N,) int64.
+        values: (N,) what each class is sorted by, ascending; ties in order of the rows.
+    """
+    order = values.argsort(stable=True)
+    order = order[labels[order].argsort(stable=True)]
+    sizes = labels.bincount()
+    starts = sizes.cumsum(0) - sizes
+    place = torch.empty_like(labels)
+    place[order] = torch.arange(len(labels), device=labels.device) - starts[labels[order]]
+    return place

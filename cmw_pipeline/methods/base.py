@@ -38,6 +38,8 @@ class Problem:
     """(N, K) logits of the run that the method starts from, on the training set without augmentation."""
     candidates: torch.Tensor | None = None
     """(N, K) bool candidate sets; the given labels are then only drawn from them."""
+    first_memory: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What the method of the run that this one starts from remembered: the tensors of its state."""
 
     @property
     def allowed(self) -> torch.Tensor:
@@ -177,6 +179,17 @@ class Method(nn.Module):
 
 class MetaMethod(Method):
     """A method with a meta step: weights that depend on Θ, which the look-ahead gradient improves."""
+
+    steps_as_optimizer: bool = False
+    """Whether the virtual step is the optimiser's, with momentum and weight decay, not a plain one."""
+
+    def meta_batch(self, batch: Batch) -> Batch | None:
+        """The meta batch, where the method has it in a stream of its own."""
+        return None
+
+    def virtual_images(self, batch: Batch) -> torch.Tensor:
+        """The images of the virtual step; where they are the batch's own, one pass serves both steps."""
+        return batch.images
 
     def theta(self, batch: Batch) -> list[torch.Tensor]:
         """What the meta step learns; called before the virtual step, so it may be made anew for a batch."""

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from cmw_pipeline.config.methods import Method as Options
+from cmw_pipeline.methods.active_bias import ActiveBias
 from cmw_pipeline.methods.base import Method, Problem
 from cmw_pipeline.methods.class_balanced import ClassBalanced
 from cmw_pipeline.methods.cmw_net import CmwNet
@@ -13,6 +14,7 @@ from cmw_pipeline.methods.co_teaching import CoTeaching
 from cmw_pipeline.methods.decoupling import Decoupling
 from cmw_pipeline.methods.deep_gamblers import DeepGamblers
 from cmw_pipeline.methods.dividemix import DivideMix
+from cmw_pipeline.methods.dynamic_loss import DynamicLoss
 from cmw_pipeline.methods.elr import Elr
 from cmw_pipeline.methods.elr_plus import ElrPlus
 from cmw_pipeline.methods.erm import Erm
@@ -36,6 +38,7 @@ from cmw_pipeline.methods.sade import Sade
 from cmw_pipeline.methods.sat import Sat
 from cmw_pipeline.methods.sat_selective import SatSelective
 from cmw_pipeline.methods.selective_net import SelectiveNet
+from cmw_pipeline.methods.selfie import Selfie
 from cmw_pipeline.methods.simclr import SimClr
 from cmw_pipeline.methods.transfer import Transfer
 
@@ -64,6 +67,9 @@ METHODS: dict[str, Any] = {
     "peer-learning": PeerLearning,
     "plc": Plc,
     "sat": Sat,
+    "active-bias": ActiveBias,
+    "selfie": Selfie,
+    "dynamic-loss": DynamicLoss,
     "simclr": SimClr,
     "reed-like": ReedLike,
     "proden": Proden,

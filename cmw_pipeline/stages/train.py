@@ -138,7 +138,8 @@ def _task(
         problem = dataclasses.replace(problem, candidates=torch.from_numpy(candidates).to(device))
     if "first" in job.inputs:
         logits = _first_logits(job.inputs["first"], problem, images_and_held_out, facts, device)
-        problem = dataclasses.replace(problem, first_logits=logits)
+        memory = load_file(job.inputs["first"].path / METHOD)
+        problem = dataclasses.replace(problem, first_logits=logits, first_memory=memory)
         if options.labels_from_first:
             labels[: len(samples.labels)] = problem.first_labels  # the problem's labels are this memory
     return Task(

@@ -52,6 +52,18 @@ class Sgd(nn.Module):
             slopes = torch._foreach_add(slopes, kept, alpha=options.momentum) if options.nesterov else kept
         torch._foreach_add_(weights, torch._foreach_mul(slopes, -self.rate))
 
+    @torch.no_grad()
+    def as_plain(self) -> tuple[torch.Tensor, Tensors]:
+        """The next step written as w − α (g + r): α, and the r of each parameter, whatever its gradient g."""
+        o, rate, weights = self.options, self.rate, self.moved
+        drift: Tensors = list(torch._foreach_mul(weights, o.weight_decay))
+        if not o.momentum:
+            return rate, drift
+        kept = o.momentum
+        if o.nesterov:
+            rate, kept = rate * (1 + kept), kept**2 / (1 + kept)
+        return rate, torch._foreach_add(drift, self.momenta, alpha=kept)
+
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
     """The classifier's learning rate in an epoch, 0-based.

@@ -5,7 +5,7 @@ from torch import nn
 
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.meta.lookahead import lookahead_gradient
-from cmw_pipeline.meta.tangent import Forward, LeanForward
+from cmw_pipeline.meta.tangent import Forward, LeanForward, copied_buffers
 from cmw_pipeline.methods.base import Batch, MetaMethod, Method
 from cmw_pipeline.training.optim import Sgd
 
@@ -32,15 +32,14 @@ def training_step(
             ``watched``, which makes the host wait for the device.
     """
     model.train()
+    if meta_batch is None and isinstance(method, MetaMethod):
+        meta_batch = method.meta_batch(batch)
     if meta_batch is None:
         logits = method.logits(model, batch)
         method.observe(logits.detach(), batch)
     else:
         assert isinstance(method, MetaMethod)
-        forward = (LeanForward if lean else Forward)(model, batch.images)
-        method.observe(forward.logits.detach(), batch)
-        meta_step(forward, method, optimizer.rate, batch, method.prepare_meta(meta_batch), watched)
-        logits = forward.logits
+        logits = _logits_and_meta_step(model, method, optimizer, batch, meta_batch, lean, watched)
     loss = method.objective(logits, batch)
     if watched:
         _check(loss, "the training loss", batch)
@@ -48,15 +47,41 @@ def training_step(
     return loss.detach()
 
 
+def _logits_and_meta_step(
+    model: nn.Module,
+    method: MetaMethod,
+    optimizer: Sgd,
+    batch: Batch,
+    meta_batch: Batch,
+    lean: bool,
+    watched: bool,
+) -> torch.Tensor:
+    """The logits of the real step: of the virtual step's pass, or where its images differ of another one.
+
+    Of two passes only the second moves batch-norm statistics.
+    """
+    images = method.virtual_images(batch)
+    buffers = None if images is batch.images else copied_buffers(model)
+    forward = (LeanForward if lean else Forward)(model, images)
+    method.observe(forward.logits.detach(), batch)
+    meta_step(forward, method, optimizer, batch, method.prepare_meta(meta_batch), watched)
+    if buffers is None:
+        return forward.logits
+    with torch.no_grad():
+        torch._foreach_copy_(list(model.buffers()), list(buffers.values()))
+    return method.logits(model, batch)
+
+
 def meta_step(
     forward: Forward,
     method: MetaMethod,
-    lr: torch.Tensor,
+    optimizer: Sgd,
     batch: Batch,
     meta_batch: Batch,
     watched: bool = True,
 ) -> None:
-    """Improve the weighting by the gradient of the meta loss after a virtual step of rate ``lr``."""
+    """Improve the weighting by the gradient of the meta loss after a virtual step."""
+    lr, drift = optimizer.as_plain() if method.steps_as_optimizer else (optimizer.rate, None)
     gradient = lookahead_gradient(
         forward,
         lambda z: method.virtual_objective(z, batch),
@@ -64,6 +89,7 @@ def meta_step(
         lambda z: method.meta_objective(z, meta_batch),
         lr,
         method.theta(batch),
+        drift,
     )
     if watched:
         _check(torch.stack([g.sum() for g in gradient]).sum(), "the meta-gradient", batch)

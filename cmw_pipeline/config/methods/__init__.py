@@ -15,7 +15,7 @@ from cmw_pipeline.config.methods.losses import (
     NoiseTeacher,
     Sade,
 )
-from cmw_pipeline.config.methods.memory import Elr, Lrt, Plc, Sat
+from cmw_pipeline.config.methods.memory import ActiveBias, Elr, Lrt, Plc, Sat, Selfie
 from cmw_pipeline.config.methods.mixtures import DivideMix, MCorrection
 from cmw_pipeline.config.methods.self_supervised import ReedLike, SimClr
 from cmw_pipeline.config.methods.tasks import (
@@ -28,7 +28,7 @@ from cmw_pipeline.config.methods.tasks import (
     SelectiveNet,
 )
 from cmw_pipeline.config.methods.twins import CoTeaching, Decoupling, ElrPlus, PeerLearning
-from cmw_pipeline.config.methods.weighting import CmwNet, CmwNetSl, L2rw, Mcw, MwNet
+from cmw_pipeline.config.methods.weighting import CmwNet, CmwNetSl, DynamicLoss, L2rw, Mcw, MwNet
 from cmw_pipeline.config.methods.weighting import MetaLearned as MetaLearned
 from cmw_pipeline.config.methods.weighting import Transfer as Transfer
 from cmw_pipeline.config.methods.weighting import WeightNetMethod as WeightNetMethod
@@ -52,6 +52,9 @@ Method = Annotated[
     | Sat
     | Lrt
     | Plc
+    | ActiveBias
+    | Selfie
+    | DynamicLoss
     | CoTeaching
     | Decoupling
     | PeerLearning

@@ -4,7 +4,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from cmw_pipeline.config.methods.base import Count, Epoch, Fraction, MethodBase, NonNegative, Positive
+from cmw_pipeline.config.methods.base import (
+    Count,
+    Epoch,
+    First,
+    Fraction,
+    MethodBase,
+    NonNegative,
+    Positive,
+)
 
 
 class Elr(MethodBase):
@@ -49,3 +57,24 @@ class Plc(MethodBase):
     threshold_step: NonNegative = Field(0.1, description="added when corrections dry up")
     threshold_end: Fraction = 0.9
     dry: Fraction = Field(0.001, description="share of corrected labels below which corrections dry up")
+
+
+class ActiveBias(MethodBase):
+    """ActiveBias, SGD-WPV (Chang et al., NeurIPS 2017): uncertain samples weigh more."""
+
+    kind: Literal["active-bias"]
+    start_epoch: Count = Field(25, description="uniform weights before this epoch")
+    smoothing: Positive = Field(0.2, description="added to each uncertainty")
+
+
+class Selfie(MethodBase):
+    """SELFIE (Song et al., ICML 2019): small losses and refurbished labels."""
+
+    kind: Literal["selfie"]
+    start_epoch: Epoch = Field(25, description="all samples are trained on before this epoch")
+    forget_rate: Fraction = Field(description="τ, share of a batch with the largest losses: the noise rate")
+    window: Count = Field(15, description="q, epochs whose predictions must agree")
+    entropy: Fraction = Field(0.05, description="of these predictions, as a share of log K, at most")
+    first: First | None = Field(
+        None, description="a SELFIE run that this one restarts from, keeping its labels; null: none"
+    )

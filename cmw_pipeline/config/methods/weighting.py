@@ -98,6 +98,30 @@ class CmwNetSl(WeightNetMethod):
     )
 
 
+class MetaNets(WeightNet):
+    """The label corrector and the margin generator, and the Adam optimiser of both."""
+
+    hidden: Count = 64
+    lr: Positive = 3.0e-3
+    weight_decay: NonNegative = 0.0
+
+
+class DynamicLoss(MethodBase):
+    """Dynamic Loss (Jiang et al., TPAMI 2023): learned label correction and margins; picks its meta-set."""
+
+    kind: Literal["dynamic-loss"]
+    start_epoch: Epoch = Field(5, description="plain cross-entropy before this epoch")
+    ranks: Count = Field(100, description="bins of a loss's rank among those of its class")
+    primary_share: float = Field(
+        0.5, gt=0, lt=1, description="of the smallest class, drawn of each class in every epoch"
+    )
+    meta_share: float = Field(0.5, gt=0, le=1, description="of these, the lowest losses: the meta-set")
+    strong_view: Literal["weak", "strong"] = Field(
+        "strong", description="what is trained on: with AutoAugment, or without"
+    )
+    meta_net: MetaNets = MetaNets()
+
+
 class Transfer(MethodBase):
     """Training under a frozen weighting function that another run learned."""
 

@@ -1,0 +1,48 @@
+"""ActiveBias (SGD-WPV): what the network keeps changing its mind about counts more (NeurIPS 2017)."""
+
+import torch
+
+from cmw_pipeline.config.methods.memory import ActiveBias as Options
+from cmw_pipeline.methods.base import Batch, Method, Problem
+
+
+class ActiveBias(Method):
+    """w_i ∝ sqrt(v + v² / (n − 1)) + ε: v the variance of the given label's probability over n epochs.
+
+    Chang, Learned-Miller and McCallum (NeurIPS 2017); the weights of a batch have mean 1. The probabilities
+    are those of the training passes, this step's not among them: mean, sum of squared deviations and count
+    of each sample are all that is kept (Welford, 1962).
+    """
+
+    steady = True
+
+    def __init__(self, options: Options, problem: Problem) -> None:
+        super().__init__(options, problem)
+        self.smoothing = options.smoothing
+        self.mean: torch.Tensor
+        self.deviation: torch.Tensor
+        self.count: torch.Tensor
+        for name in ("mean", "deviation", "count"):
+            self.register_buffer(name, torch.zeros(self.num_samples))
+
+    def weights(self, losses: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """(B,) uncertainty of each sample's probability so far, smoothed; mean 1."""
+        count = self.count[batch.rows]
+        variance = self.deviation[batch.rows] / count.clamp(min=1)
+        weights = (variance + variance.square() / (count - 1).clamp(min=1)).sqrt() + self.smoothing
+        return weights / weights.mean()
+
+    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The weighted mean; then the probabilities join the history."""
+        loss = super().objective(logits, batch)
+        self._remember(logits.detach(), batch)
+        return loss
+
+    def _remember(self, logits: torch.Tensor, batch: Batch) -> None:
+        rows = batch.rows
+        probability = logits.softmax(dim=1).gather(1, batch.labels[:, None]).squeeze(1)
+        count = self.count[rows] + 1
+        surprise = probability - self.mean[rows]
+        mean = self.mean[rows] + surprise / count
+        self.deviation[rows] += surprise * (probability - mean)
+        self.mean[rows], self.count[rows] = mean, count
