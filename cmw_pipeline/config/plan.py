@@ -34,6 +34,8 @@ STAGE_VERSIONS = {
     "table": 1,
 }
 """Raise a number when the stage's output changes for the same parameters."""
+_YOUNGER = ("quoted", "caption", "figure", "scores")
+"""Options of a table that enter its digest only where they are set."""
 _PATH = re.compile(r"(?P<stage>[a-z]+)/(?P<name>.+)-(?P<digest>[0-9a-f]{10})")
 
 
@@ -153,8 +155,9 @@ class Plan:
             "biases": {block.biases: self.params.biases[block.biases] for block in table.grid},
             "seeds": table.seeds or self.params.seeds,
         }
-        if not table.quoted:  # so that tables keep the digests they had before there were such rows
-            del request["quoted"]
+        for option in _YOUNGER:  # so that tables keep the digests they had before there was such an option
+            if request[option] == Table.model_fields[option].default:
+                del request[option]
         return Artefact("table", name, request, runs | figures)
 
     # --- the grid

@@ -46,8 +46,8 @@ class Network(Model):
     """The classifier."""
 
     name: Literal[
-        "small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn", "small-vgg", "wrn28",
-        "resnet50", "inception-resnet-v2",
+        "small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn", "small-vgg",
+        "wrn28", "resnet50", "inception-resnet-v2",
     ]  # fmt: skip
     width: Count | None = Field(
         None, description="channels of the first stage; null, and always for large networks: its own"
@@ -163,7 +163,7 @@ class Table(Model):
     )
     scores: dict[Name, Annotated[dict[Score, str], Field(min_length=1)]] = Field(
         default={},
-        description="risk-coverage: method -> score to rank by -> its row; other methods: their own confidence",
+        description="risk-coverage: method -> score to rank by -> its row; others: their own confidence",
     )
     figure: Literal["points", "bars"] = Field(
         "points", description="bars: a line of bars a dataset, published bars beside ours"

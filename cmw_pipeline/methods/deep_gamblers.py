@@ -4,9 +4,11 @@ import math
 
 import torch
 
-from cmw_pipeline.config.methods.tasks import DeepGamblers as Options
+from cmw_pipeline.config.methods.tasks import DeepGamblersCmw as CmwOptions
+from cmw_pipeline.config.methods.tasks import DeepGamblersOptions as Options
 from cmw_pipeline.methods.abstaining import Abstaining
 from cmw_pipeline.methods.base import Batch, Problem
+from cmw_pipeline.methods.weighted import Weighted
 
 
 class DeepGamblers(Abstaining):
@@ -23,3 +25,10 @@ class DeepGamblers(Abstaining):
         bet = logits.gather(1, batch.labels[:, None])[:, 0]
         kept = logits[:, -1] - self.log_payoff
         return logits.logsumexp(dim=1) - torch.logaddexp(bet, kept)
+
+
+class DeepGamblersCmw(Weighted):
+    """The same with CMW-Net's weights on what is lost."""
+
+    def __init__(self, options: CmwOptions, problem: Problem) -> None:
+        super().__init__(options, problem, DeepGamblers(options, problem))

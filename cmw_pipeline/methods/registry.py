@@ -12,7 +12,7 @@ from cmw_pipeline.methods.cmw_net import CmwNet
 from cmw_pipeline.methods.cmw_net_sl import CmwNetSl
 from cmw_pipeline.methods.co_teaching import CoTeaching
 from cmw_pipeline.methods.decoupling import Decoupling
-from cmw_pipeline.methods.deep_gamblers import DeepGamblers
+from cmw_pipeline.methods.deep_gamblers import DeepGamblers, DeepGamblersCmw
 from cmw_pipeline.methods.dividemix import DivideMix
 from cmw_pipeline.methods.dynamic_loss import DynamicLoss
 from cmw_pipeline.methods.elr import Elr
@@ -36,8 +36,8 @@ from cmw_pipeline.methods.proden import Proden
 from cmw_pipeline.methods.reed_like import ReedLike
 from cmw_pipeline.methods.sade import Sade
 from cmw_pipeline.methods.sat import Sat
-from cmw_pipeline.methods.sat_selective import SatSelective
-from cmw_pipeline.methods.selective_net import SelectiveNet
+from cmw_pipeline.methods.sat_selective import SatSelective, SatSelectiveCmw
+from cmw_pipeline.methods.selective_net import SelectiveNet, SelectiveNetCmw
 from cmw_pipeline.methods.selfie import Selfie
 from cmw_pipeline.methods.simclr import SimClr
 from cmw_pipeline.methods.transfer import Transfer
@@ -77,6 +77,9 @@ METHODS: dict[str, Any] = {
     "selective-net": SelectiveNet,
     "deep-gamblers": DeepGamblers,
     "sat-selective": SatSelective,
+    "selective-net-cmw-net": SelectiveNetCmw,
+    "deep-gamblers-cmw-net": DeepGamblersCmw,
+    "sat-selective-cmw-net": SatSelectiveCmw,
     "fixmatch": FixMatch,
     "fixmatch-cmw-net": FixMatchCmw,
 }

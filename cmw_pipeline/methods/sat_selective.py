@@ -2,9 +2,11 @@
 
 import torch
 
-from cmw_pipeline.config.methods.tasks import SatSelective as Options
+from cmw_pipeline.config.methods.tasks import SatSelectiveCmw as CmwOptions
+from cmw_pipeline.config.methods.tasks import SatSelectiveOptions as Options
 from cmw_pipeline.methods.abstaining import Abstaining
 from cmw_pipeline.methods.base import Batch, Problem
+from cmw_pipeline.methods.weighted import Weighted
 
 
 class SatSelective(Abstaining):
@@ -34,3 +36,10 @@ class SatSelective(Abstaining):
         log_p = logits.log_softmax(dim=1)
         trust = self.trust[batch.rows]
         return -(trust * log_p.gather(1, batch.labels[:, None])[:, 0] + (1 - trust) * log_p[:, -1])
+
+
+class SatSelectiveCmw(Weighted):
+    """The same with CMW-Net's weights on the cross-entropy with the two-part target."""
+
+    def __init__(self, options: CmwOptions, problem: Problem) -> None:
+        super().__init__(options, problem, SatSelective(options, problem))

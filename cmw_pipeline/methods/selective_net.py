@@ -1,11 +1,12 @@
 """SelectiveNet: a head that selects, trained for one coverage (Geifman & El-Yaniv, ICML 2019)."""
 
 import torch
-import torch.nn.functional as F
 
-from cmw_pipeline.config.methods.tasks import SelectiveNet as Options
+from cmw_pipeline.config.methods.tasks import SelectiveNetCmw as CmwOptions
+from cmw_pipeline.config.methods.tasks import SelectiveNetOptions as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem
 from cmw_pipeline.methods.losses import cross_entropy
+from cmw_pipeline.methods.weighted import Weighted
 
 
 class SelectiveNet(Method):
@@ -27,8 +28,12 @@ class SelectiveNet(Method):
 
     def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Of (B, 2 K + 1): prediction, selection and auxiliary prediction."""
-        losses = self.losses(logits, batch)
-        auxiliary = F.cross_entropy(logits[:, self.num_classes + 1 :], batch.labels)
+        return self.weighted_objective(logits, batch, torch.ones(len(logits), device=logits.device))
+
+    def weighted_objective(self, logits: torch.Tensor, batch: Batch, weights: torch.Tensor) -> torch.Tensor:
+        """The same with ℓ and the auxiliary cross-entropy of each sample times its weight, (B,)."""
+        losses = weights * self.losses(logits, batch)
+        auxiliary = (weights * cross_entropy(logits[:, self.num_classes + 1 :], batch.labels)).mean()
         if not self.active:
             return self.share * losses.mean() + (1 - self.share) * auxiliary
         selected = logits[:, self.num_classes].sigmoid()
@@ -40,3 +45,22 @@ class SelectiveNet(Method):
     def confidence(self, logits: torch.Tensor) -> torch.Tensor:
         """(B,) the logit of being selected."""
         return logits.double().logsumexp(dim=1)
+
+
+class SelectiveNetCmw(Weighted):
+    """The same with CMW-Net's weights on both cross-entropies; the coverage is of all samples alike."""
+
+    base: SelectiveNet
+
+    def __init__(self, options: CmwOptions, problem: Problem) -> None:
+        super().__init__(options, problem, SelectiveNet(options, problem))
+
+    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Of (B, 2 K + 1); where it is normalised by the sum, the weights have the mean 1."""
+        if not self.active:
+            return self.base.objective(logits, batch)
+        weights = self.weights(self.losses(logits, batch).detach(), batch)
+        if self.normalisation == "sum":
+            mean = weights.detach().mean()
+            weights = weights / torch.where(mean > 0, mean, 1.0)
+        return self.base.weighted_objective(logits, batch, weights)

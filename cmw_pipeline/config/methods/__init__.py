@@ -21,11 +21,14 @@ from cmw_pipeline.config.methods.self_supervised import ReedLike, SimClr
 from cmw_pipeline.config.methods.tasks import (
     CmwNetPartial,
     DeepGamblers,
+    DeepGamblersCmw,
     FixMatch,
     FixMatchCmw,
     Proden,
     SatSelective,
+    SatSelectiveCmw,
     SelectiveNet,
+    SelectiveNetCmw,
 )
 from cmw_pipeline.config.methods.twins import CoTeaching, Decoupling, ElrPlus, PeerLearning
 from cmw_pipeline.config.methods.weighting import CmwNet, CmwNetSl, DynamicLoss, L2rw, Mcw, MwNet
@@ -68,6 +71,9 @@ Method = Annotated[
     | SelectiveNet
     | DeepGamblers
     | SatSelective
+    | SelectiveNetCmw
+    | DeepGamblersCmw
+    | SatSelectiveCmw
     | FixMatch
     | FixMatchCmw,
     Field(discriminator="kind"),

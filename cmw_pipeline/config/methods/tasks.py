@@ -41,29 +41,72 @@ class CmwNetPartial(WeightNetMethod):
     )
 
 
-class DeepGamblers(MethodBase):
-    """Deep Gamblers (Ziyin et al., NeurIPS 2019): an output to abstain, trained as a bet."""
+class DeepGamblersOptions(MethodBase):
+    """What the forms of Deep Gamblers share."""
 
-    kind: Literal["deep-gamblers"]
     start_epoch: Epoch = Field(100, description="plain cross-entropy before this epoch")
     payoff: float = Field(2.2, gt=1, description="what a won bet pays, below the number of classes")
 
 
-class SatSelective(MethodBase):
-    """Self-adaptive training for selective classification (Huang et al., NeurIPS 2020)."""
+class DeepGamblers(DeepGamblersOptions):
+    """Deep Gamblers (Ziyin et al., NeurIPS 2019): an output to abstain, trained as a bet."""
 
-    kind: Literal["sat-selective"]
+    kind: Literal["deep-gamblers"]
+
+
+class SatSelectiveOptions(MethodBase):
+    """What the forms of selective self-adaptive training share."""
+
     start_epoch: Epoch = Field(150, description="plain cross-entropy before this epoch")
     memory: Fraction = Field(0.9, description="share of the old target that stays")
 
 
-class SelectiveNet(MethodBase):
-    """SelectiveNet (Geifman & El-Yaniv, ICML 2019): a head that selects, for one coverage."""
+class SatSelective(SatSelectiveOptions):
+    """Self-adaptive training for selective classification (Huang et al., NeurIPS 2020)."""
 
-    kind: Literal["selective-net"]
+    kind: Literal["sat-selective"]
+
+
+class SelectiveNetOptions(MethodBase):
+    """What the forms of SelectiveNet share."""
+
     coverage: float = Field(0.8, gt=0, le=1, description="the share of samples to select")
     penalty: NonNegative = Field(32.0, description="λ, of the squared shortfall of coverage")
     share: Fraction = Field(0.5, description="α, of the selective loss; the rest is the auxiliary head's")
+
+
+class SelectiveNet(SelectiveNetOptions):
+    """SelectiveNet (Geifman & El-Yaniv, ICML 2019): a head that selects, for one coverage."""
+
+    kind: Literal["selective-net"]
+
+
+class Weighted(WeightNetMethod):
+    """What the methods of selective classification under CMW-Net's weights share; the protocol is ours."""
+
+    groups: Count = 3
+    meta_set: MetaName = Field("lowest-10", description="clean-K, lowest-K or random-min")
+    normalisation: Literal["mean", "sum"] = Field(
+        "sum", description="divide the weighted loss by the batch size or by the detached sum of weights"
+    )
+
+
+class DeepGamblersCmw(DeepGamblersOptions, Weighted):
+    """Deep Gamblers with CMW-Net's weights on its losses."""
+
+    kind: Literal["deep-gamblers-cmw-net"]
+
+
+class SatSelectiveCmw(SatSelectiveOptions, Weighted):
+    """Selective self-adaptive training with CMW-Net's weights on its losses."""
+
+    kind: Literal["sat-selective-cmw-net"]
+
+
+class SelectiveNetCmw(SelectiveNetOptions, Weighted):
+    """SelectiveNet with CMW-Net's weights on its cross-entropies."""
+
+    kind: Literal["selective-net-cmw-net"]
 
 
 class FixMatchOptions(MethodBase):
