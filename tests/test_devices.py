@@ -1,5 +1,6 @@
 """One GPU a run: four runs get four, the fifth waits, a dead run's GPU is free again, Slurm is left alone."""
 
+import contextlib
 import logging
 import os
 import queue
@@ -165,13 +166,27 @@ def test_a_leased_gpu_is_the_only_one_the_run_sees(monkeypatch, caplog, no_slurm
     assert "leased GPU" in caplog.text
 
 
-def test_under_slurm_no_lease_is_taken_and_its_devices_are_left_alone(monkeypatch, tmp_path, no_slurm):
-    monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    with leased_device() as one, leased_device() as two, leased_device() as three:
-        assert [one, two, three] == ["cuda"] * 3
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+def test_under_slurm_the_one_gpu_of_a_job_needs_no_lease(monkeypatch, tmp_path, no_slurm):
+    """Each of two jobs may see its own GPU as number 0: neither waits for the other."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    for job in ("4711", "4712"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        with leased_device() as one, leased_device() as two:
+            assert [one, two] == ["cuda"] * 2
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_runs_inside_one_slurm_job_share_out_what_slurm_gave_it(monkeypatch, no_slurm):
+    """A ``torchrun`` of two processes, or a Snakemake inside an allocation, gets two GPUs, not one twice."""
+    got = []
+    with contextlib.ExitStack() as stack:
+        for job, given in (("4711", "2,3"), ("4711", "2,3"), ("4712", "2,3")):
+            monkeypatch.setenv("SLURM_JOB_ID", job)
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+            assert stack.enter_context(leased_device()) == "cuda"
+            got.append((job, os.environ["CUDA_VISIBLE_DEVICES"]))
+    assert got == [("4711", "2"), ("4711", "3"), ("4712", "2")]
 
 
 # --- several runs on one device

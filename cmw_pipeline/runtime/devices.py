@@ -1,7 +1,7 @@
 """Which device a run trains on: one lease a GPU, held by a file lock that dies with the process.
 
 Snakemake only counts GPUs; four jobs with ``gpu=1`` would all land on device 0. The lease gives each a
-device of its own. Slurm assigns devices itself and is left alone.
+device of its own. Slurm assigns devices itself; what it assigned to one job can be leased inside that job.
 """
 
 import contextlib
@@ -47,14 +47,21 @@ def leased_device() -> Iterator[str]:
     if not gpus:
         log.info("no GPU is visible: training on the CPU")
         yield "cpu"
-    elif "SLURM_JOB_ID" in os.environ:
-        yield "cuda"
+    elif "SLURM_JOB_ID" in os.environ and len(gpus) == 1:
+        yield "cuda"  # the job's own
     else:
-        with lease(shares(gpus), Path(tempfile.gettempdir(), f"cmw-gpu-leases-{os.getuid()}")) as held:
+        with lease(shares(gpus), _folder()) as held:
             gpu = held.rpartition("@")[2]
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
             log.info("leased GPU %s", gpu)
             yield "cuda"
+
+
+def _folder() -> Path:
+    """Where the leases lie: one folder a user; or one a Slurm job, each of which may count devices from 0."""
+    job = os.environ.get("SLURM_JOB_ID")
+    whose = f"{os.getuid()}-job-{job}" if job else f"{os.getuid()}"
+    return Path(tempfile.gettempdir(), f"cmw-gpu-leases-{whose}")
 
 
 def shares(gpus: Sequence[str]) -> list[str]:

@@ -1,10 +1,19 @@
 """The plan, and where each rule's inputs lie in it. Wiring only: the logic is in the package."""
 
-from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config import Plan
 from cmw_pipeline.io.receipts import unless_current
+from cmw_pipeline.runtime.params import params_of_this_run
 
-plan = Plan(load())
+plan = Plan(params_of_this_run())
 asked = set()  # tables whose cost was said
+
+
+envvars:
+    "CMW_PARAMS",  # set by now; jobs work by the same parameters
+
+
+# No shell stays in between: what a cluster signals reaches the command.
+shell.prefix("exec ")
 
 
 wildcard_constraints:
@@ -20,13 +29,6 @@ def made_from(stage):
         return [source.manifest for source in artefact.inputs.values()]
 
     return ancient(inputs)
-
-
-def several_processes(wildcards, resources):
-    """A run that was given several whole GPUs trains on all of them, a process each."""
-    if resources.gpu <= 1:
-        return ""
-    return f"torchrun --no-python --standalone --nproc-per-node {resources.gpu} "
 
 
 def rows_and_functions(wildcards):

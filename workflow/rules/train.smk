@@ -20,8 +20,8 @@ rule train:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=720,
+        mem_mb=memory,
+        runtime=minutes,
     params:
         launcher=several_processes,
     shell:
