@@ -1,4 +1,4 @@
-"""What a cluster is asked for: the time and memory that runs of the same kind have taken, and room to grow."""
+"""What a cluster is asked for: the time and memory that runs of the same kind took, and room to grow."""
 
 import pandas as pd
 import pytest

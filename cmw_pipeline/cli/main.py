@@ -51,6 +51,7 @@ class _Group(click.Group):
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("params.yaml"),
     show_default=True,
+    envvar="CMW_PARAMS",
     help="What to run.",
 )
 @click.pass_context
