@@ -14,6 +14,8 @@ from cmw_pipeline.types import Floats
 
 COVERAGES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 """Shares of the test set that the tables of selective classification look at."""
+CURVE = tuple(percent / 100 for percent in range(5, 101, 5))
+"""Shares that a drawn risk-coverage curve goes through."""
 _ROUNDING = 1e-9
 
 

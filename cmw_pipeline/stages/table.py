@@ -20,10 +20,11 @@ from cmw_pipeline.io.manifests import FORMAT, Stored, exclusive, file_entry, is_
 from cmw_pipeline.io.receipts import receipt_path
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout, placed
-from cmw_pipeline.tables.figures import accuracy_figure, curves_beside
+from cmw_pipeline.tables.figures import accuracy_figure, bar_figure, curves_beside, risk_figure
 from cmw_pipeline.tables.published import published_weighting
-from cmw_pipeline.tables.render import Figure, render
-from cmw_pipeline.types import ROW_COLUMNS, RUN_COLUMNS, TEST
+from cmw_pipeline.tables.render import Figure, published_bars, render
+from cmw_pipeline.tables.risk import check_scores, curves, risk_rows
+from cmw_pipeline.types import PREDICTION_COLUMNS, ROW_COLUMNS, RUN_COLUMNS, TEST
 
 RUN, WEIGHTING = "run:", "weighting:"
 _ROW_KEY = ["protocol", "split", "metric"]
@@ -53,6 +54,8 @@ def make_table(artefact: Artefact, root: Path, *, strict: bool = False) -> Path:
             )
         plan = layout(artefact.params)
         rows = collect(artefact, inputs)
+        if plan.metric == "risk-coverage":
+            check_scores(plan, rows)
         base = root / RESULTS / artefact.name
         receipt = root / receipt_path(artefact.name)
         with system_faults(receipt):
@@ -69,8 +72,9 @@ def make_table(artefact: Artefact, root: Path, *, strict: bool = False) -> Path:
 
 def collect(artefact: Artefact, inputs: dict[str, Stored]) -> pd.DataFrame:
     """The tidy rows of all runs that are there, in plan order: one row is one number."""
+    ranked = artefact.params["metric"] == "risk-coverage"
     found = [
-        _run_rows(artefact.name, artefact.inputs[role], stored)
+        _run_rows(artefact.name, artefact.inputs[role], stored, ranked)
         for role, stored in inputs.items()
         if role.startswith(RUN)
     ]
@@ -85,9 +89,13 @@ def _open_inputs(artefact: Artefact, root: Path) -> tuple[dict[str, Stored], lis
     return inputs, [role.removeprefix(RUN) for role in artefact.inputs if role not in inputs]
 
 
-def _run_rows(table: str, run: Artefact, stored: Stored) -> pd.DataFrame:
+def _run_rows(table: str, run: Artefact, stored: Stored, ranked: bool) -> pd.DataFrame:
     rows = read_table(stored.path / "rows.parquet", RUN_COLUMNS)
     _check_rows(rows, stored.path)
+    if ranked:
+        predictions = read_table(stored.path / "predictions.parquet", PREDICTION_COLUMNS)
+        epoch = int(rows.loc[rows["protocol"] == LAST, "epoch"].iloc[0])
+        rows = pd.concat([rows, risk_rows(predictions, epoch)], ignore_index=True).astype(RUN_COLUMNS)
     cell, manifest = Cell.parse(run.name), stored.manifest
     facts: dict[str, Any] = {
         "table": table,
@@ -122,21 +130,42 @@ def _check_rows(rows: pd.DataFrame, path: Path) -> None:
 
 
 def _draw(base: Path, plan: Layout, rows: pd.DataFrame) -> list[Figure]:
+    """The figure of the table, where it has any run: points, bars, or curves of risk and coverage."""
     points = placed(rows, plan, LAST)
     if points.empty:
         return []
+    file = _beside(base, ".png")
+    if plan.metric == "risk-coverage":
+        atomic_file(file, lambda draft: risk_figure(draft, _in_panels(curves(plan, rows), plan)))
+        return [
+            Figure(file.name, "Test error among the surest predictions: mean over seeds at each coverage.")
+        ]
+    points["method"] = [plan.rows[row].text for row in points["row"]]
+    axis = f"test {plan.metric} after the last epoch, %"
+    if plan.figure == "bars":
+        published = published_bars(plan)
+        atomic_file(file, lambda draft: bar_figure(draft, _in_groups(points, plan), published, axis))
+        beside = "; hatched: as published" if len(published) else ""
+        return [Figure(file.name, f"Test {plan.metric}: mean ± standard deviation over seeds{beside}.")]
+    atomic_file(file, lambda draft: accuracy_figure(draft, _in_panels(points, plan), axis))
+    caption = f"Test {plan.metric} of each method: mean ± standard deviation; pale dots are seeds."
+    return [Figure(file.name, caption)]
+
+
+def _in_panels(points: pd.DataFrame, plan: Layout) -> pd.DataFrame:
+    """A panel for each column of the layout."""
     datasets = {column.dataset for column in plan.columns}
     panels = [
         bias_words(column.bias) if len(datasets) == 1 else f"{column.dataset}: {bias_words(column.bias)}"
         for column in plan.columns
     ]
-    points["panel"] = [panels[column] for column in points["column"]]
-    points["method"] = [plan.rows[row].text for row in points["row"]]
-    file = _beside(base, ".png")
-    axis = f"test {plan.metric} after the last epoch, %"
-    atomic_file(file, lambda draft: accuracy_figure(draft, points, axis))
-    caption = f"Test {plan.metric} of each method: mean ± standard deviation; pale dots are seeds."
-    return [Figure(file.name, caption)]
+    return points.assign(panel=[panels[column] for column in points["column"]])
+
+
+def _in_groups(points: pd.DataFrame, plan: Layout) -> pd.DataFrame:
+    """A panel for each dataset, a group for each bias."""
+    columns = [plan.columns[column] for column in points["column"]]
+    return points.assign(panel=[c.dataset for c in columns], group=[c.bias for c in columns])
 
 
 def _copy_weightings(base: Path, artefact: Artefact, inputs: dict[str, Stored]) -> list[Figure]:

@@ -11,6 +11,7 @@ from cmw_pipeline.metrics.aggregate import over_seeds
 from cmw_pipeline.types import TEST
 
 LAST, BEST = "last", "best"
+ACCURACY = "accuracy"
 Place = tuple[int, int]
 """(row, column) of a cell in the printed table."""
 
@@ -55,6 +56,10 @@ class Layout:
     places: dict[tuple[str, str, str, str], Place]
     quoted: dict[str, str]
     """Rows of the published table that are shown without runs of ours -> why."""
+    caption: str | None
+    figure: str
+    scores: dict[str, dict[str, str]]
+    """With the metric risk-coverage: method -> score to rank by -> its row."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,9 @@ def layout(params: dict[str, Any]) -> Layout:
         columns=list(columns),
         places=places,
         quoted=params.get("quoted", {}),
+        caption=params.get("caption"),
+        figure=params.get("figure", "points"),
+        scores=params.get("scores", {}),
     )
 
 
@@ -120,13 +128,13 @@ def _row_notes(keys: list[tuple[str, str, str, str]], labels: dict[str, str]) ->
     }
 
 
-def placed(rows: pd.DataFrame, plan: Layout, protocol: str) -> pd.DataFrame:
+def placed(rows: pd.DataFrame, plan: Layout, protocol: str, metric: str = ACCURACY) -> pd.DataFrame:
     """The test values of one protocol, in the table's metric, with their cell's ``row`` and ``column``.
 
     Runs record accuracy only; a table of errors is made of 100 - accuracy here, and nowhere else.
     """
     chosen = rows[
-        (rows["protocol"] == protocol) & (rows["split"] == TEST) & (rows["metric"] == "accuracy")
+        (rows["protocol"] == protocol) & (rows["split"] == TEST) & (rows["metric"] == metric)
     ].copy()
     keys = zip(chosen["dataset"], chosen["bias"], chosen["method"], chosen["recipe"], strict=True)
     places = [plan.places[key] for key in keys]
@@ -177,5 +185,7 @@ def _step_words(step: BiasStep) -> str:
         "type2": f"{feature} II{variant}",
         "type3": f"{feature} III{variant}",
         "human": f"human label noise ({step.word})",
+        "partial": f"candidate sets, which each wrong class joins at {percent}",
+        "labels": f"{step.value:g} labels",
     }
     return words.get(step.kind, step.name)

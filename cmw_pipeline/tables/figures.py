@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -21,6 +22,10 @@ _DASHES = ("-", (0, (6, 2)), (0, (1.2, 1.6)), "-.")
 _CLEAN, _FLIPPED = "#8C8C8C", "#D55E00"
 _MAX_LOSS = 10.0
 _BINS = 40
+_GROUP = 0.86
+"""Of the distance between groups of bars, what the bars take."""
+_OURS: dict[str, Any] = {"alpha": 0.9}
+_HATCHED: dict[str, Any] = {"alpha": 0.35, "hatch": "///", "edgecolor": "white"}
 _PANELS = 4
 """Panels side by side before a new line begins."""
 
@@ -104,6 +109,86 @@ def accuracy_figure(path: Path, points: pd.DataFrame, axis: str) -> None:
         axes[0].set_yticks(range(len(methods)), methods)
         axes[0].set_ylim(len(methods) - 0.5, -0.5)
         figure.supxlabel(axis, fontsize=10, color="#333333")
+        _save(figure, path)
+
+
+def bar_figure(path: Path, points: pd.DataFrame, published: pd.DataFrame, axis: str) -> None:
+    """Draw a bar for each method's mean with its standard deviation, and a hatched one for a published value.
+
+    Args:
+        path: the PNG file to write.
+        points: one row a run, with ``panel`` (one below the other), ``group`` (of bars), ``method``,
+            ``seed`` and ``value``; drawn in order of appearance.
+        published: ``panel``, ``group``, ``method`` and ``value``; may be empty.
+        axis: what the values are.
+    """
+    panels, methods = list(dict.fromkeys(points["panel"])), list(dict.fromkeys(points["method"]))
+    with _styled():
+        figure = Figure(figsize=(9.0, 0.7 + 2.9 * len(panels)), layout="constrained")
+        axes = figure.subplots(len(panels), 1, sharey=True, squeeze=False).ravel()
+        for ax, panel in zip(axes, panels, strict=True):
+            _draw_bars(ax, points[points["panel"] == panel], published[published["panel"] == panel], methods)
+            ax.set_title(panel)
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+        figure.supylabel(axis, fontsize=10, color="#333333")
+        _save(figure, path)
+
+
+def _draw_bars(ax: Axes, points: pd.DataFrame, published: pd.DataFrame, methods: list[str]) -> None:
+    """In a group ours come first, then the published ones, methods in their order."""
+    groups = list(dict.fromkeys(points["group"]))
+    cells = over_seeds(points, ["group", "method"])
+    kinds = [(cells, "ours", _OURS)]
+    if len(published):
+        kinds.append((published.assign(mean=published["value"], std=np.nan), "published", _HATCHED))
+    width = _GROUP / (len(kinds) * len(methods))
+    for number, (bars, kind, look) in enumerate(kinds):
+        for place, method in enumerate(methods):
+            mine = bars[bars["method"] == method]
+            shift = (number * len(methods) + place + 0.5) * width - _GROUP / 2
+            x = np.array([groups.index(group) for group in mine["group"]]) + shift
+            name = f"{method}, {kind}" if len(kinds) > 1 else method
+            colour = _COLOURS[place % len(_COLOURS)]
+            spread = mine["std"].fillna(0.0)
+            drawn = ax.bar(x, mine["mean"], 0.94 * width, yerr=spread, color=colour, label=name, **look)
+            ax.bar_label(drawn, fmt="%.1f", padding=2, fontsize=8)
+    ax.set_xticks(range(len(groups)), groups)
+    ax.grid(axis="x", visible=False)
+    ax.margins(y=0.12)
+
+
+def risk_figure(path: Path, points: pd.DataFrame) -> None:
+    """Draw risk-coverage curves, one panel a bias, a line a method: means over seeds.
+
+    A method whose name is that of another and more (``X + Y``) has its colour, dashed.
+
+    Args:
+        path: the PNG file to write.
+        points: ``panel``, ``method``, ``seed``, ``coverage`` and ``value``, both in percent.
+    """
+    panels, methods = list(dict.fromkeys(points["panel"])), list(dict.fromkeys(points["method"]))
+    roots = {name: next((m for m in methods if name.startswith(f"{m} + ")), name) for name in methods}
+    colours = list(dict.fromkeys(roots.values()))
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    with _styled():
+        figure = Figure(figsize=(max(5.5, 4.5 * columns), 0.9 + 3.3 * lines), layout="constrained")
+        axes = figure.subplots(lines, columns, sharex=True, squeeze=False).ravel()
+        for panel, ax in zip(panels, axes, strict=False):
+            for (name,), curve in points[points["panel"] == panel].groupby(["method"], sort=False):
+                means = curve.groupby("coverage")["value"].mean()
+                colour = _COLOURS[colours.index(roots[name]) % len(_COLOURS)]
+                dashes = _DASHES[int(roots[name] != name)]
+                ax.plot(means.index, means, color=colour, linestyle=dashes, linewidth=1.6, label=name)
+            ax.set_title(panel, fontsize=10)
+            ax.set_ylim(bottom=0)
+        for ax in axes[len(panels) :]:
+            ax.set_visible(False)
+        figure.supxlabel("coverage: the surest predictions, % of the test samples", fontsize=10)
+        figure.supylabel("test error among them, %", fontsize=10)
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=2)
         _save(figure, path)
 
 

@@ -1,6 +1,5 @@
 """Markdown of a table: the same rows give the same bytes."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,9 +18,10 @@ from cmw_pipeline.tables.aggregate import (
     placed,
     summaries,
 )
+from cmw_pipeline.tables.markdown import MISSING, grid, plain, value, winners
 from cmw_pipeline.tables.published import Published, lookup, printed_bias
+from cmw_pipeline.tables.risk import RISK_NOTE, risk_sections
 
-MISSING = "—"
 _SMOKE, _FAR = "†", "‡"
 _REFERENCE = "ERM"
 """The label of the method whose cost is 1."""
@@ -47,38 +47,56 @@ def render(plan: Layout, rows: pd.DataFrame, missing: list[str], figures: list[F
         figures: what to embed at the end.
     """
     points = placed(rows, plan, LAST)
-    best = placed(rows, plan, BEST)
     known = lookup(plan.published, plan.metric) if plan.published else {}
     blocks = [
-        f"# {_plain(plan.title)}",
-        _results(plan, points, known),
-        "## Best epoch, chosen on the test samples: optimistic",
-        _results(plan, best, {}),
+        f"# {plain(plan.title)}",
+        *([plan.caption.strip()] if plan.caption else []),
+        *(risk_sections(plan, rows) if plan.metric == "risk-coverage" else _sections(plan, rows, known)),
         "## Cost of one run",
         _costs(plan, points),
         "## Notes",
         "\n".join(f"- {note}" for note in _notes(plan, rows, missing, known)),
-        *(f"![{_plain(figure.caption)}]({figure.file})\n\n{figure.caption}" for figure in figures),
+        *(f"![{plain(figure.caption)}]({figure.file})\n\n{figure.caption}" for figure in figures),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def published_bars(plan: Layout) -> pd.DataFrame:
+    """The published values beside ours: ``panel`` (dataset), ``group`` (bias), ``method`` and ``value``."""
+    known = lookup(plan.published, plan.metric) if plan.published else {}
+    found = {place: _published_at(plan, known, place) for place in dict.fromkeys(plan.places.values())}
+    bars = [
+        (plan.columns[column].dataset, plan.columns[column].bias, plan.rows[row].text, theirs.value)
+        for (row, column), theirs in found.items()
+        if theirs is not None
+    ]
+    return pd.DataFrame(bars, columns=["panel", "group", "method", "value"])
 
 
 # --- the three tables
 
 
+def _sections(plan: Layout, rows: pd.DataFrame, known: dict[tuple[str, str, str], Published]) -> list[str]:
+    return [
+        _results(plan, placed(rows, plan, LAST), known),
+        "## Best epoch, chosen on the test samples: optimistic",
+        _results(plan, placed(rows, plan, BEST), {}),
+    ]
+
+
 def _results(plan: Layout, points: pd.DataFrame, known: dict[tuple[str, str, str], Published]) -> str:
     cells = summaries(points)
     smoke = _smoke_places(points)
-    winners = _winners(plan, cells)
+    best = winners(cells, plan.metric == "error")
     texts = {}
     for place, summary in cells.items():
-        texts[place] = _value(summary, place in winners, len(plan.seeds))
+        texts[place] = value(summary, place in best, len(plan.seeds))
         theirs = _published_at(plan, known, place)
         if place in smoke:
             texts[place] += f" {_SMOKE}"
         elif theirs is not None:
             texts[place] += _comparison(summary, theirs)
-    return _grid(plan, texts, _quoted(plan, known))
+    return _cells(plan, texts, _quoted(plan, known))
 
 
 def _quoted(plan: Layout, known: dict[tuple[str, str, str], Published]) -> list[list[str]]:
@@ -97,13 +115,6 @@ def _printed(theirs: Published) -> str:
     return f"{theirs.value:.2f}" + ("" if theirs.std is None else f"±{theirs.std:.2f}")
 
 
-def _value(summary: Summary, bold: bool, planned: int) -> str:
-    mean = f"**{summary.mean:.2f}**" if bold else f"{summary.mean:.2f}"
-    spread = "" if math.isnan(summary.std) else f" ± {summary.std:.2f}"
-    count = f"n={summary.n}" if summary.n == planned else f"n={summary.n}/{planned}"
-    return f"{mean}{spread} ({count})"
-
-
 def _comparison(ours: Summary, theirs: Published) -> str:
     difference = round(ours.mean - theirs.value, 2) + 0.0  # + 0.0: never print -0.00
     # A NaN standard error (one seed) compares False: nothing can be said, nothing is flagged.
@@ -111,23 +122,11 @@ def _comparison(ours: Summary, theirs: Published) -> str:
     return f" · pub {_printed(theirs)} · Δ {difference:+.2f}{far}"
 
 
-def _winners(plan: Layout, cells: dict[Place, Summary]) -> set[Place]:
-    """The best mean of each column, to the printed digits; none where nothing competes."""
-    pick = min if plan.metric == "error" else max
-    winners: set[Place] = set()
-    for column in range(len(plan.columns)):
-        means = {place: round(cell.mean, 2) for place, cell in cells.items() if place[1] == column}
-        if len(means) > 1:
-            best = pick(means.values())
-            winners |= {place for place, mean in means.items() if mean == best}
-    return winners
-
-
 def _costs(plan: Layout, points: pd.DataFrame) -> str:
     cells = costs(points)
     reference = {place[1]: cell for place, cell in cells.items() if plan.rows[place[0]].text == _REFERENCE}
     texts = {place: _cost(cell, reference.get(place[1])) for place, cell in cells.items()}
-    return _grid(plan, texts)
+    return _cells(plan, texts)
 
 
 def _cost(cell: Cost, reference: Cost | None) -> str:
@@ -158,10 +157,11 @@ def _notes(
     if missing:
         more = f", and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         yield f"{MISSING} and n=k/{len(plan.seeds)}: not made yet: {', '.join(missing[:_SHOWN])}{more}."
-    yield (
-        f"Test {plan.metric} in percent after the last epoch: mean ± sample standard deviation"
-        " (n = number of seeds). Bold: the best mean of the column."
-    )
+    what = f"Test {plan.metric} in percent after the last epoch"
+    if plan.metric == "risk-coverage":
+        what = RISK_NOTE
+    spread = "mean ± sample standard deviation (n = number of seeds)"
+    yield f"{what}: {spread}. Bold: the best mean of the column."
     yield from _contents(plan)
     yield from _machines(rows)
     if plan.published:
@@ -217,7 +217,7 @@ def _published_at(
     return known.get((column.dataset, printed_bias(column.dataset, column.bias), row.label))
 
 
-def _grid(plan: Layout, texts: dict[Place, str], more: Sequence[list[str]] = ()) -> str:
+def _cells(plan: Layout, texts: dict[Place, str], more: Sequence[list[str]] = ()) -> str:
     """The Markdown table; a planned cell without text is missing, one that was never planned is empty.
 
     ``more`` are lines below the planned ones.
@@ -231,14 +231,4 @@ def _grid(plan: Layout, texts: dict[Place, str], more: Sequence[list[str]] = ())
         ]
         for r, row in enumerate(plan.rows)
     ]
-    lines = [[_plain(text) for text in line] for line in (head, *body, *more)]
-    widths = [max(len(line[c]) for line in lines) for c in range(len(head))]
-    printed = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
-    printed.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(printed)
-
-
-def _plain(text: str) -> str:
-    """One line that cannot end a table cell or the words of a link."""
-    text = " ".join(text.split())
-    return text.replace("|", "\\|").replace("[", "\\[").replace("]", "\\]")
+    return grid([head, *body, *more])

@@ -1,0 +1,43 @@
+"""Pieces of a page in Markdown."""
+
+import math
+from collections.abc import Sequence
+
+from cmw_pipeline.tables.aggregate import Place, Summary
+
+MISSING = "—"
+
+
+def plain(text: str) -> str:
+    """One line that cannot end a table cell or the words of a link."""
+    text = " ".join(text.split())
+    return text.replace("|", "\\|").replace("[", "\\[").replace("]", "\\]")
+
+
+def grid(lines: Sequence[Sequence[str]]) -> str:
+    """A table; the first line is its head."""
+    cells = [[plain(text) for text in line] for line in lines]
+    widths = [max(len(line[c]) for line in cells) for c in range(len(cells[0]))]
+    printed = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in cells]
+    printed.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(printed)
+
+
+def value(summary: Summary, bold: bool, planned: int) -> str:
+    """Mean ± standard deviation (n), of so many planned seeds."""
+    mean = f"**{summary.mean:.2f}**" if bold else f"{summary.mean:.2f}"
+    spread = "" if math.isnan(summary.std) else f" ± {summary.std:.2f}"
+    count = f"n={summary.n}" if summary.n == planned else f"n={summary.n}/{planned}"
+    return f"{mean}{spread} ({count})"
+
+
+def winners(cells: dict[Place, Summary], smallest: bool) -> set[Place]:
+    """The best mean of each column, to the printed digits; none where nothing competes."""
+    pick = min if smallest else max
+    found: set[Place] = set()
+    for column in {place[1] for place in cells}:
+        means = {place: round(cell.mean, 2) for place, cell in cells.items() if place[1] == column}
+        if len(means) > 1:
+            best = pick(means.values())
+            found |= {place for place, mean in means.items() if mean == best}
+    return found
