@@ -73,10 +73,12 @@ def prepared(folder):
 FROZEN = {
     "check": [],
     "cost": ["table"],
+    "doctor": [],
     "download": ["name", "--from", "--accept-unverified"],
     "export": ["name"],
     "inject": ["name", "--labels", "--accept-unverified"],
     "metaset": ["name"],
+    "prune": ["--yes"],
     "schema": [],
     "table": ["name", "--strict"],
     "train": ["name", "--checkpoint-seconds"],

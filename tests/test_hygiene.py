@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "tables": {"metrics"},
     "training": {"io", "runtime", "data", "metrics", "meta", "methods"},
     "stages": {"io", "runtime", "data", "bias", "models", "meta", "methods", "tables", "training"},
-    "cli": {"runtime", "stages", "tables"},
+    "cli": {"io", "runtime", "stages", "tables"},
 }
 """What each room imports beside itself and the ground. A new line between two rooms is written down here."""
 
@@ -360,7 +360,7 @@ def test_every_stage_is_one_rule_one_command_and_quotes_what_it_is_given():
     rules = {path.stem for path in RULES} - {"common", "resources"}
     assert rules == set(STAGE_VERSIONS)
     assert isinstance(main, click.Group)
-    assert set(main.commands) - {"check", "cost", "schema"} == set(STAGE_VERSIONS)
+    assert set(main.commands) - {"check", "cost", "doctor", "prune", "schema"} == set(STAGE_VERSIONS)
     for path in RULES:
         text = path.read_text()
         assert not re.search(r"^\s+(run|script|notebook|wrapper):", text, re.MULTILINE), path.name

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cmw_pipeline.config.plan import MANIFEST, Artefact
+from cmw_pipeline.config.plan import MANIFEST, RESULTS, Artefact
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.atomic import atomic_dir, remove_tree, system_faults
 
@@ -61,13 +61,28 @@ def is_stored(artefact: Artefact, root: Path) -> bool:
     return (root / artefact.manifest).is_file()
 
 
+def lock_path(stage: str, digest: str, root: Path) -> Path:
+    """The file that is locked while the artefact is made."""
+    return root / RESULTS / ".locks" / f"{stage}-{digest}.lock"
+
+
+def is_locked(lock: Path) -> bool:
+    """Whether a living process holds this lock file; a file that is not ours to open counts as held."""
+    try:
+        if lock.exists():
+            FileLock(lock).acquire(timeout=0).lock.release()
+    except (Timeout, OSError):
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def exclusive(artefact: Artefact, root: Path) -> Iterator[None]:
     """Hold the artefact's lock, so that two processes never make the same one at once.
 
     The kernel releases the lock when the process dies.
     """
-    lock = root / "results" / ".locks" / f"{artefact.stage}-{artefact.digest}.lock"
+    lock = lock_path(artefact.stage, artefact.digest, root)
     with system_faults(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(lock)

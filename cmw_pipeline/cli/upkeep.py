@@ -1,0 +1,46 @@
+"""Commands that look after a project: ``doctor`` and ``prune``."""
+
+from pathlib import Path
+
+import click
+from rich.filesize import decimal
+
+from cmw_pipeline.cli.main import main
+from cmw_pipeline.config import Plan, load
+
+
+@main.command()
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """Look at the machine and the project, and say what to do about each problem."""
+    from cmw_pipeline.runtime.doctor import examine
+
+    code = 0
+    for finding in examine(ctx.obj, Path.cwd()):
+        click.echo(f"{'ok  ' if finding.exit_code == 0 else 'BAD '} {finding.what}")
+        if finding.remedy:
+            click.echo(f"     -> {finding.remedy}")
+        code = code or finding.exit_code
+    ctx.exit(code)
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Remove it; without this, only say what would go.")
+@click.pass_context
+def prune(ctx: click.Context, yes: bool) -> None:
+    """Remove from results/ what no table of params.yaml needs, and say what that frees.
+
+    Unfinished runs of any table keep their checkpoints. Tables, downloads and files that this package did not
+    make stay.
+    """
+    from cmw_pipeline.io.prune import find_excess, remove_excess
+
+    plan = Plan(load(ctx.obj))
+    needed = plan.artefacts(list(plan.params.tables)).values()
+    excess = find_excess(needed, Path.cwd())
+    for item in excess:
+        click.echo(f"{decimal(item.bytes):>10}  {item.path.relative_to(Path.cwd())}")
+    if yes:
+        remove_excess(excess, Path.cwd())
+    said = "removed" if yes else "nothing was removed yet: `cmw prune --yes` does it"
+    click.echo(f"{decimal(sum(item.bytes for item in excess)):>10}  in {len(excess)} places; {said}")
