@@ -9,13 +9,28 @@ from tiny import options, state, task
 
 from cmw_pipeline.bias.compose import hide_labels
 from cmw_pipeline.bias.few_labels import labelled_sets
+from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.bias_names import BiasStep, format_bias, parse_bias
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.errors import ConfigError
+from cmw_pipeline.io.tables import read_table
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.registry import build
+from cmw_pipeline.stages import download, inject
+from cmw_pipeline.stages.base import make
 from cmw_pipeline.training.batches import Meta, pick_meta_rows
+from cmw_pipeline.types import LABEL_COLUMNS
 
+PARAMS = """
+build: [tiny]
+seeds: [0]
+bias_seed: 1
+datasets: {digits: {source: digits}}
+biases: {tiny: [labels-100+lt-10]}
+methods: {erm: {kind: erm, label: ERM}}
+recipes: {quick: {network: {name: small-cnn}, optimizer: {lr: 0.1}, epochs: 1, batch_size: 50}}
+tables: {tiny: {title: Tiny, grid: [{dataset: digits, biases: tiny, methods: [erm], recipe: quick}]}}
+"""
 LABELS = np.repeat(np.arange(10, dtype=np.int16), np.arange(100, 0, -10))
 
 
@@ -58,13 +73,62 @@ def test_names():
 
 def test_the_label_of_an_unlabelled_sample_is_a_lot():
     labels = np.repeat(LABELS, 20)
-    drawn, sets = hide_labels(labels, parse_bias("labels-40"), "cifar10", 1)
+    drawn, sets, kept = hide_labels(labels, parse_bias("labels-40"), "cifar10", 1)
+    assert kept.all()
     unlabelled = sets.all(axis=1)
     assert (~unlabelled).sum() == 40
     assert (drawn == labels)[~unlabelled].all()
     table = pd.crosstab(labels[unlabelled], drawn[unlabelled]).to_numpy()
     expected = table.sum(axis=1, keepdims=True) / 10
     assert (((table - expected) ** 2 / expected).sum()) < 90 + 5 * np.sqrt(2 * 90)
+
+
+def test_a_tail_behind_the_labels_is_of_the_unlabelled_only():
+    """Every label stays, the same ones as without the tail; the rest has the sizes of a tail of its own."""
+    labels = np.repeat(np.arange(10, dtype=np.int16), 500)
+    drawn, sets, kept = hide_labels(labels, parse_bias("labels-400+lt-50"), "cifar10", 1)
+    plain_drawn, plain_sets, everything = hide_labels(labels, parse_bias("labels-400"), "cifar10", 1)
+    assert everything.all()
+    assert (sets == plain_sets).all()
+    assert (drawn == plain_drawn).all()
+    unlabelled = sets.all(axis=1)
+    assert kept[~unlabelled].all()
+    assert (np.bincount(labels[~unlabelled]) == 40).all()
+    assert np.bincount(labels[unlabelled & kept]).tolist() == [
+        int(460 * 50 ** (-k / 9) + 1e-9) for k in range(10)
+    ]
+
+
+@pytest.mark.parametrize("name", ["labels-40+lt-10", "sym-0.2+labels-40+lt-10"])
+def test_names_of_tails_behind_labels(name):
+    assert format_bias(parse_bias(name)) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["lt-10+labels-40+lt-10", "labels-40+lt-10+sym-0.2", "partial-0.3+lt-10", "labels-40+lt-10+lt-10"]
+)
+def test_tails_elsewhere_are_refused(name):
+    with pytest.raises(ValueError, match=r"a long tail goes first|go last"):
+        parse_bias(name)
+
+
+def test_inject_leaves_out_what_the_tail_of_the_unlabelled_drops(tmp_path):
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    plan = Plan(load(tmp_path / "params.yaml"))
+    make(plan.download("digits"), download.run, tmp_path)
+    make(plan.inject("digits/labels-100+lt-10"), inject.run, tmp_path)
+    folder = tmp_path / plan.inject("digits/labels-100+lt-10").path
+    table = read_table(folder / "labels.parquet", LABEL_COLUMNS)
+    sets = np.load(folder / inject.CANDIDATES)
+    unused = (table["split"] == "unused").to_numpy()
+    trained = (table["split"] == "train").to_numpy()
+    assert (table["label"] == table["clean_label"])[unused].all()
+    assert not sets[unused].any()
+    labelled = trained & (sets.sum(axis=1) == 1)
+    assert (np.bincount(table["clean_label"][labelled]) == 10).all()
+    sizes = np.bincount(table["clean_label"][trained & sets.all(axis=1)])
+    assert 9 <= sizes[0] / sizes[9] <= 11
+    assert unused.sum() > 500
 
 
 def test_the_labelled_samples_are_the_meta_set():

@@ -12,7 +12,7 @@ from cmw_pipeline.bias.long_tail import long_tail
 from cmw_pipeline.bias.partial import candidate_sets, draw_candidates
 from cmw_pipeline.bias.symmetric import symmetric
 from cmw_pipeline.bias.transition import asymmetric_matrix, symmetric_matrix, transition
-from cmw_pipeline.config.bias_names import HIDING, BiasStep
+from cmw_pipeline.config.bias_names import HIDING, BiasStep, tail_of_the_unlabelled
 from cmw_pipeline.config.datasets import FACTS, class_map
 from cmw_pipeline.config.label_files import published_factor
 from cmw_pipeline.runtime.seeds import stream
@@ -45,7 +45,7 @@ def apply_bias(
 
     Args:
         clean: (N,) class ids of the training samples; not changed.
-        steps: the bias; a long tail, if any, goes first.
+        steps: the bias; a long tail, if any, goes first; one of the unlabelled is not seen to here.
         source: the dataset in :data:`~cmw_pipeline.config.datasets.FACTS` that the labels are of.
         seed: the seed of the bias, not of training.
         evidence: what :func:`~cmw_pipeline.config.bias_names.needs` says that the steps need.
@@ -62,7 +62,7 @@ def apply_bias(
     if evidence.given is not None:
         kept[len(evidence.given) :] = False
     published = np.random.RandomState(seed)
-    for position, step in enumerate(steps):
+    for position, step in enumerate(steps[:-1] if tail_of_the_unlabelled(steps) else steps):
         rng = stream(seed, "inject", source, position, step.name)
         if step.kind == "lt":
             kept[kept] = long_tail(clean[kept], step.value, FACTS[source].num_classes, rng)
@@ -79,7 +79,7 @@ def apply_bias(
 
 def hide_labels(
     labels: Labels, steps: tuple[BiasStep, ...], source: str, seed: int
-) -> tuple[Labels, Candidates] | None:
+) -> tuple[Labels, Candidates, npt.NDArray[np.bool_]] | None:
     """Hide labels in candidate sets, if the bias ends with that.
 
     Args:
@@ -89,18 +89,26 @@ def hide_labels(
         seed: of the bias.
 
     Returns:
-        (N,) labels drawn uniformly from the candidates, which tell no more than those do; and the
-        candidates, (N, K). None where the labels are not hidden.
+        (N,) labels drawn uniformly from the candidates, which tell no more than those do; the candidates,
+        (N, K); and (N,) True where the sample is kept by the long tail of the unlabelled, if there is one.
+        None where the labels are not hidden.
     """
-    if not steps or steps[-1].kind not in HIDING:
+    tail = steps[-1] if tail_of_the_unlabelled(steps) else None
+    hiding = steps[:-1] if tail else steps
+    if not hiding or hiding[-1].kind not in HIDING:
         return None
-    rng = stream(seed, "inject", source, len(steps) - 1, steps[-1].name)
-    num_classes, value = FACTS[source].num_classes, steps[-1].value
-    if steps[-1].kind == "labels":
+    rng = stream(seed, "inject", source, len(hiding) - 1, hiding[-1].name)
+    num_classes, value = FACTS[source].num_classes, hiding[-1].value
+    if hiding[-1].kind == "labels":
         candidates = labelled_sets(labels, int(value), num_classes, rng)
     else:
         candidates = candidate_sets(labels, value, num_classes, rng)
-    return draw_candidates(candidates, rng), candidates
+    drawn, kept = draw_candidates(candidates, rng), np.ones(len(labels), dtype=np.bool_)
+    if tail:
+        rng = stream(seed, "inject", source, len(steps) - 1, tail.name)
+        unlabelled = candidates.all(axis=1)
+        kept[unlabelled] = long_tail(labels[unlabelled], tail.value, num_classes, rng)
+    return drawn, candidates, kept
 
 
 def factor(step: BiasStep, source: str, posterior: npt.NDArray[np.floating], labels: Labels) -> float:

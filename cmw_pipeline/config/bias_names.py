@@ -49,7 +49,8 @@ class BiasStep:
 
     ``partial``: the label hidden in a set of candidates, which every other class joins at a rate in [0, 1].
 
-    ``labels``: so many labels, equally many of each class, and no others.
+    ``labels``: so many labels, equally many of each class, and no others. A long tail behind it, in place of
+    before, is of the unlabelled samples.
 
     ``human``: the CIFAR-N labels of which ``word`` says which. ``file``: a user's own label file, whose
     content ``word`` pins.
@@ -107,17 +108,24 @@ def parse_bias(name: str) -> tuple[BiasStep, ...]:
     if len(name) > _MAX_CHARS:
         raise ValueError(f"{name[:20]!r}...: {len(name)} characters; a bias has at most {_MAX_CHARS}")
     steps = tuple(_parse_step(part, name) for part in name.split("+"))
-    if "lt" in [step.kind for step in steps[1:]]:
-        raise ValueError(f"{name!r}: a long tail goes first, before the label noise")
+    kinds = [step.kind for step in steps]
+    tail = tail_of_the_unlabelled(steps)
+    if "lt" in (kinds[:-1] if tail else kinds[1:]):
+        raise ValueError(f"{name!r}: a long tail goes first, before the label noise, or last, after labels-N")
     noise = [step for step in steps if step.kind != "lt"]
     late = [step.name for step in noise[1:] if step.reads]
     if late:
         raise ValueError(f"{name!r}: {late[0]} replaces every label, so it goes before the other noise")
-    if {step.kind for step in steps[:-1]} & HIDING:
+    if set(kinds[: -2 if tail else -1]) & HIDING:
         raise ValueError(f"{name!r}: partial and few labels go last: they hide what the other steps gave")
     if format_bias(steps) != name:
         raise ValueError(f"{name!r}: write it as {format_bias(steps)!r}")
     return steps
+
+
+def tail_of_the_unlabelled(steps: tuple[BiasStep, ...]) -> bool:
+    """Whether the bias ends in few labels and a long tail, which is then of the unlabelled samples only."""
+    return [step.kind for step in steps[-2:]] == ["labels", "lt"]
 
 
 def _parse_step(text: str, name: str) -> BiasStep:

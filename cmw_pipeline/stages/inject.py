@@ -58,8 +58,10 @@ def run(job: Job) -> None:
     drawn, kept = apply_bias(clean[train], steps, job.params["source"], job.params["seed"], evidence)
     hidden = hide_labels(drawn[kept], steps, job.params["source"], job.params["seed"])
     if hidden is not None:
-        drawn[kept], candidates = hidden
-        _write_candidates(job, candidates, train[kept], len(table))
+        shown, candidates, seen = hidden
+        kept[kept] = seen
+        drawn[kept] = shown[seen]
+        _write_candidates(job, candidates[seen], train[kept], len(table))
     sizes = np.bincount(clean[train][kept], minlength=num_classes)
     _refuse_empty(job.artefact.name, np.bincount(clean[train], minlength=num_classes), sizes)
 

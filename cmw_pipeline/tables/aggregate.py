@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from cmw_pipeline.config.bias_names import BiasStep, parse_bias
+from cmw_pipeline.config.bias_names import BiasStep, parse_bias, tail_of_the_unlabelled
 from cmw_pipeline.metrics.aggregate import over_seeds
 from cmw_pipeline.types import TEST
 
@@ -171,7 +171,11 @@ def bias_words(bias: str) -> str:
     >>> bias_words("lt-50+other:sym-0.2")
     'long tail, factor 50, then 20% symmetric label noise (other)'
     """
-    return ", then ".join(_step_words(step) for step in parse_bias(bias)) or "unbiased"
+    steps = parse_bias(bias)
+    words = [_step_words(step) for step in steps]
+    if tail_of_the_unlabelled(steps):
+        words[-1] += ", of the unlabelled"
+    return ", then ".join(words) or "unbiased"
 
 
 def _step_words(step: BiasStep) -> str:
