@@ -4,12 +4,12 @@ import contextlib
 import importlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from shutil import disk_usage, which
 
 from packaging.requirements import Requirement
 
@@ -89,7 +89,7 @@ def _gpus() -> Iterator[Finding]:
         yield Finding(text, "install requirements.lock again: `make .venv/bin/cmw`", SystemFault.exit_code)
         return
     gpus = visible_gpus()
-    if not gpus and "CUDA_VISIBLE_DEVICES" not in os.environ and shutil.which("nvidia-smi"):
+    if not gpus and "CUDA_VISIBLE_DEVICES" not in os.environ and which("nvidia-smi"):
         remedy = "run `nvidia-smi` and repair the driver; until then runs train on the CPU"
         yield Finding("nvidia-smi is there but lists no GPU", remedy, SystemFault.exit_code)
     elif not gpus:
@@ -122,7 +122,7 @@ def _disk(root: Path) -> Iterator[Finding]:
         remedy = "make it a folder that you may write to"
         yield Finding(f"{folder}: nothing can be written there", remedy, SystemFault.exit_code)
         return
-    free = shutil.disk_usage(folder).free
+    free = disk_usage(folder).free
     text = f"{free / 1e9:.1f} GB of disk are free for {RESULTS}/"
     if free < LEAST_FREE:
         remedy = "free some: `cmw prune` says what no table needs; `dvc gc` thins out DVC's cache"
