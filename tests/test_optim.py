@@ -89,6 +89,12 @@ def test_cosine_is_torchs():
     assert rates({"name": "cosine", "floor": 0.001}, 40) == pytest.approx(expected)
 
 
+def test_fixmatchs_cosine_counts_steps_of_sixteenths():
+    """lr cos(7 π k / 16 K), k of K steps (Sohn et al., NeurIPS 2020)."""
+    expected = [0.1 * math.cos(7 * math.pi * k / (16 * 50)) for k in range(50)]
+    assert rates({"name": "slow-cosine"}, 50) == pytest.approx(expected)
+
+
 def test_warm_restarts_of_the_feature_dependent_tables():
     """45 epochs at 0.1, then cycles of 5, 10, 20 and 40 epochs, as torch's scheduler makes them."""
     found = rates({"name": "restarts", "start": 45, "period": 5, "mult": 2, "floor": 1e-4}, 120)

@@ -93,6 +93,13 @@ class Cosine(Model):
     warmup_epochs: int = Field(0, ge=0, description="linear from 0 to the rate over these epochs")
 
 
+class SlowCosine(Model):
+    """FixMatch's: the rate times cos(7/16 π t), t the share of the epochs that are over; it ends at a fifth."""
+
+    name: Literal["slow-cosine"]
+    warmup_epochs: int = Field(0, ge=0, description="linear from 0 to the rate over these epochs")
+
+
 class Restarts(Model):
     """Constant until epoch ``start``, then cosine cycles of period, period*mult, ... down to ``floor``."""
 
@@ -104,7 +111,7 @@ class Restarts(Model):
     warmup_epochs: int = Field(0, ge=0, description="linear from 0 to the rate over these epochs")
 
 
-Schedule = Annotated[Constant | Steps | Cosine | Restarts, Field(discriminator="name")]
+Schedule = Annotated[Constant | Steps | Cosine | SlowCosine | Restarts, Field(discriminator="name")]
 
 
 class Augment(Model):
@@ -157,9 +164,9 @@ class Table(Model):
 
     title: str
     caption: str | None = Field(None, description="what has to be known before reading, below the title")
-    metric: Literal["accuracy", "error", "risk-coverage"] = Field(
+    metric: Literal["accuracy", "ema_accuracy", "error", "risk-coverage"] = Field(
         "accuracy",
-        description="risk-coverage: error among the surest predictions, at several coverages, and its area",
+        description="ema_accuracy: of the averaged weights; risk-coverage: error among the surest predictions, at several coverages, and its area",
     )
     scores: dict[Name, Annotated[dict[Score, str], Field(min_length=1)]] = Field(
         default={},

@@ -1,8 +1,8 @@
 """Stage ``table``: from the rows of all its runs to a finished page, tidy rows and figures.
 
 Unlike the other stages it writes files of fixed names: ``results/<name>.md``, ``.parquet``, ``.png``, one
-``-weighting-<k>.png`` per weighting function, and last ``.manifest.json``, its receipt. Neither time
-stamps nor costs are in the receipt, so that a second rendering gives the same bytes.
+``-weighting-<k>.png`` per weighting function, ``numbers/<name>.json`` for DVC, and last ``.manifest.json``,
+its receipt. Neither time stamps nor costs are in the receipt, so that a second rendering gives the same bytes.
 """
 
 import functools
@@ -21,6 +21,7 @@ from cmw_pipeline.io.receipts import receipt_path
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout, placed
 from cmw_pipeline.tables.figures import accuracy_figure, bar_figure, curves_beside, risk_figure
+from cmw_pipeline.tables.numbers import numbers
 from cmw_pipeline.tables.published import published_weighting
 from cmw_pipeline.tables.render import Figure, published_bars, render
 from cmw_pipeline.tables.risk import check_scores, curves, risk_rows
@@ -62,6 +63,7 @@ def make_table(artefact: Artefact, root: Path, *, strict: bool = False) -> Path:
             receipt.unlink(missing_ok=True)  # no receipt stands beside files that it does not describe
         page, data = _beside(base, ".md"), _beside(base, ".parquet")
         write_table(data, rows, ROW_COLUMNS)
+        write_text(root / RESULTS / "numbers" / f"{artefact.name}.json", numbers(rows))
         figures = _draw(base, plan, rows) + _copy_weightings(base, artefact, inputs)
         figures += _beside_published(base, artefact, inputs)
         write_text(page, render(plan, rows, missing, figures))
@@ -141,14 +143,14 @@ def _draw(base: Path, plan: Layout, rows: pd.DataFrame) -> list[Figure]:
             Figure(file.name, "Test error among the surest predictions: mean over seeds at each coverage.")
         ]
     points["method"] = [plan.rows[row].text for row in points["row"]]
-    axis = f"test {plan.metric} after the last epoch, %"
+    axis = f"test {plan.measured} after the last epoch, %"
     if plan.figure == "bars":
         published = published_bars(plan)
         atomic_file(file, lambda draft: bar_figure(draft, _in_groups(points, plan), published, axis))
         beside = "; hatched: as published" if len(published) else ""
-        return [Figure(file.name, f"Test {plan.metric}: mean ± standard deviation over seeds{beside}.")]
+        return [Figure(file.name, f"Test {plan.measured}: mean ± standard deviation over seeds{beside}.")]
     atomic_file(file, lambda draft: accuracy_figure(draft, _in_panels(points, plan), axis))
-    caption = f"Test {plan.metric} of each method: mean ± standard deviation; pale dots are seeds."
+    caption = f"Test {plan.measured} of each method: mean ± standard deviation; pale dots are seeds."
     return [Figure(file.name, caption)]
 
 

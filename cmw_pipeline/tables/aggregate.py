@@ -61,6 +61,11 @@ class Layout:
     scores: dict[str, dict[str, str]]
     """With the metric risk-coverage: method -> score to rank by -> its row."""
 
+    @property
+    def measured(self) -> str:
+        """The metric in words."""
+        return "accuracy of the averaged weights" if self.metric == "ema_accuracy" else self.metric
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -128,11 +133,14 @@ def _row_notes(keys: list[tuple[str, str, str, str]], labels: dict[str, str]) ->
     }
 
 
-def placed(rows: pd.DataFrame, plan: Layout, protocol: str, metric: str = ACCURACY) -> pd.DataFrame:
-    """The test values of one protocol, in the table's metric, with their cell's ``row`` and ``column``.
+def placed(rows: pd.DataFrame, plan: Layout, protocol: str, metric: str | None = None) -> pd.DataFrame:
+    """The test values of one protocol and metric, with their cell's ``row`` and ``column``.
 
-    Runs record accuracy only; a table of errors is made of 100 - accuracy here, and nowhere else.
+    Without a metric, the table's. Runs record accuracies only; a table of errors is made of 100 - accuracy
+    here, and nowhere else.
     """
+    if metric is None:
+        metric = plan.metric if plan.metric == "ema_accuracy" else ACCURACY
     chosen = rows[
         (rows["protocol"] == protocol) & (rows["split"] == TEST) & (rows["metric"] == metric)
     ].copy()

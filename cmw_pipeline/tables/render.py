@@ -157,7 +157,7 @@ def _notes(
     if missing:
         more = f", and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         yield f"{MISSING} and n=k/{len(plan.seeds)}: not made yet: {', '.join(missing[:_SHOWN])}{more}."
-    what = f"Test {plan.metric} in percent after the last epoch"
+    what = f"Test {plan.measured} in percent after the last epoch"
     if plan.metric == "risk-coverage":
         what = RISK_NOTE
     spread = "mean ± sample standard deviation (n = number of seeds)"
