@@ -2,7 +2,8 @@
 
 Unlike the other stages it writes files of fixed names: ``results/<name>.md``, ``.parquet``, ``.png``, one
 ``-weighting-<k>.png`` per weighting function, ``numbers/<name>.json`` for DVC, and last ``.manifest.json``,
-its receipt. Neither time stamps nor costs are in the receipt, so that a second rendering gives the same bytes.
+its receipt. Neither time stamps nor costs are in the receipt, so that a second rendering gives the same
+bytes.
 """
 
 import functools
