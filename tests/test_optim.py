@@ -1,6 +1,7 @@
 """Optimisers equal PyTorch's own; the rate follows its schedule."""
 
 import copy
+import math
 
 import pytest
 import torch

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-from cmw_pipeline.config.schema import Constant, Cosine, Recipe, SlowCosine, Steps
+from cmw_pipeline.config.schema import Constant, Cosine, Recipe, Restarts, SlowCosine, Steps
 from cmw_pipeline.config.schema import Sgd as SgdOptions
 
 Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
@@ -82,6 +82,10 @@ def learning_rate(recipe: Recipe, epoch: int) -> float:
         return _half_cosine(base, schedule.floor, epoch / recipe.epochs)
     if isinstance(schedule, SlowCosine):
         return base * math.cos(7 * math.pi / 16 * epoch / recipe.epochs)
+    return _restarted(base, schedule, epoch)
+
+
+def _restarted(base: float, schedule: Restarts, epoch: int) -> float:
     if epoch < schedule.start:
         return base
     since, period = epoch - schedule.start, schedule.period
