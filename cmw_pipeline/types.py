@@ -19,6 +19,16 @@ TRAIN, TEST, UNUSED = "train", "test", "unused"
 """Values of the ``split`` column; ``unused`` rows were removed from training by a long tail."""
 
 RAW_COLUMNS = {"index": "int32", "label": "int16", "split": "string"}
+FILE_COLUMNS = {
+    "index": "int32",
+    "path": "string",
+    "bytes": "int64",
+    "crc32": "int64",
+    "test_set": "string",
+}
+"""Of a dataset of image files: each one below the dataset's folder; ``test_set`` is empty for training."""
+FAULT_COLUMNS = {"path": "string", "split": "string", "fault": "string", "left_out": "bool"}
+"""Files that were listed but give no picture, and are left out, or were converted to RGB."""
 LABEL_COLUMNS = {
     "index": "int32",
     "label": "int16",

@@ -20,6 +20,11 @@ from cmw_pipeline.config.methods.base import (
 )
 
 
+def _absent(value: object) -> bool:
+    """Left out of what a digest is taken over, so that runs keep the paths they had before the option."""
+    return value is None
+
+
 def _source(name: str) -> str:
     try:
         FACTS[name]
@@ -124,6 +129,24 @@ class Augment(Model):
     cutout: int = Field(0, ge=0, description="side of the square without content; 0: none")
 
 
+class Picture(Model):
+    """How image files become pictures of one size, for the datasets of image files."""
+
+    side: Count = Field(description="height and width of the picture in pixels; predictions see the centre")
+    resize: Count | None = Field(
+        None, description="length of the shorter side before the crop; null: as the file has it"
+    )
+    crop: Literal["random", "resized"] = Field(
+        "random", description="training sees a random part of this size, or a random part resized to it"
+    )
+
+    @model_validator(mode="after")
+    def _crops_fit(self) -> Self:
+        if self.resize is not None and self.resize < self.side:
+            raise ValueError(f"a side of {self.side} cannot be cut from a shorter side of {self.resize}")
+        return self
+
+
 class Recipe(Model):
     """How a classifier is trained, whatever the method."""
 
@@ -133,6 +156,9 @@ class Recipe(Model):
     epochs: Count
     batch_size: Count
     augment: Augment = Augment()
+    picture: Picture | None = Field(
+        None, exclude_if=_absent, description="for datasets of image files; their only augmentation besides is flip"
+    )
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights; null: none")
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32", description="of convolutions and products; weights and statistics stay float32"
@@ -144,6 +170,13 @@ class Recipe(Model):
         False, description="meta steps with one set of activations alive, for a second forward pass"
     )
     smoke: bool = Field(False, description="too short to compare with anything; tables say so")
+
+    @model_validator(mode="after")
+    def _one_kind_of_crop(self) -> Self:
+        augment = self.augment
+        if self.picture is not None and (augment.pad or augment.rotate or augment.cutout):
+            raise ValueError("with a picture, augment may only flip: image files are cropped as they are decoded")
+        return self
 
 
 class Block(Model):

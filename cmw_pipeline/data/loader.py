@@ -5,7 +5,9 @@ resume, and the same on every device.
 """
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,40 @@ import torch
 import torch.nn.functional as F
 
 from cmw_pipeline.config.schema import Augment
+
+_PREDICTED = 1000
+"""Images that are predicted at a time."""
+
+
+class Store(Protocol):
+    """Images of a training or test set, wherever they are."""
+
+    @property
+    def seeded(self) -> bool:
+        """Whether an epoch's plan needs a seed for each sample."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its batches are."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of an image."""
+
+    def plain(self, rows: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) normalised images without augmentation."""
+
+    def augmented(self, draws: "Draws") -> torch.Tensor:
+        """(B, C, H, W) normalised images, augmented as drawn."""
+
+    def strong(self, draws: "Draws") -> torch.Tensor:
+        """The same with AutoAugment on top."""
+
+    def in_order(self, rows: range) -> Iterator[torch.Tensor]:
+        """Normalised images of consecutive rows without augmentation, a batch at a time."""
+
+    def expect(self, asks: "Iterable[Ask]") -> None:
+        """Hear what will be asked for, in this order, until the next call of this."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +61,7 @@ class ImageStore:
     mean: torch.Tensor
     """(C, 1, 1) float, in pixel units."""
     std: torch.Tensor
+    seeded = False
 
     @classmethod
     def put(
@@ -41,6 +78,20 @@ class ImageStore:
             pixels = _pad(pixels, augment)
         scale = [torch.tensor(v, device=device).view(-1, 1, 1) * 255 for v in (mean, std)]
         return cls(pixels, augment.pad, *scale)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.padded.device
+
+    def in_order(self, rows: range) -> Iterator[torch.Tensor]:
+        """Normalised images of consecutive rows without augmentation, a batch at a time."""
+        yield from map(
+            self.plain, torch.split(torch.arange(rows.start, rows.stop, device=self.device), _PREDICTED)
+        )
+
+    def expect(self, asks: "Iterable[Ask]") -> None:
+        """Nothing to prepare: every image is there."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -109,12 +160,27 @@ class Draws:
     """(B, 3) int64: upper edge, left edge and side of a square without content; None: no cutout."""
     angle: torch.Tensor | None = None
     """(B,) float32 radians."""
+    seed: torch.Tensor | None = None
+    """(B,) int64: what else is random about a sample, where images are decoded when they are needed."""
+
+    @classmethod
+    def still(cls, rows: torch.Tensor) -> "Draws":
+        """These rows, and nothing happens to them."""
+        nothing = torch.zeros(len(rows), 2, dtype=torch.int64, device=rows.device)
+        return cls(rows, nothing, nothing[:, 0].bool(), None)
 
     def part(self, part: slice) -> "Draws":
         """The draws of some of the samples."""
-        hole = None if self.hole is None else self.hole[part]
-        angle = None if self.angle is None else self.angle[part]
-        return Draws(self.rows[part], self.shift[part], self.flip[part], hole, angle)
+        extras = [None if t is None else t[part] for t in (self.hole, self.angle, self.seed)]
+        return Draws(self.rows[part], self.shift[part], self.flip[part], *extras)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A call for images to come: what happens to them, and the view, ``plain``, ``weak`` or ``strong``."""
+
+    draws: Draws
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -132,6 +198,8 @@ class EpochPlan:
     batch_size: int
     angle: torch.Tensor | None = None
     """(R, V) float32."""
+    seed: torch.Tensor | None = None
+    """(R, V) int64."""
 
     @classmethod
     def draw(
@@ -143,6 +211,7 @@ class EpochPlan:
         rng: np.random.Generator,
         views: int = 1,
         size: tuple[int, int] = (32, 32),
+        seeded: bool = False,
     ) -> "EpochPlan":
         """Permute the pool as often as it takes to fill ``steps`` batches, and draw the augmentation.
 
@@ -156,6 +225,7 @@ class EpochPlan:
             rng: of this epoch and purpose alone.
             views: V.
             size: height and width of the images, for cutout's centres.
+            seeded: draw a seed for each sample, too.
         """
         usable = len(pool) // batch_size * batch_size
         passes = -(-steps * batch_size // usable)
@@ -172,22 +242,33 @@ class EpochPlan:
         if augment.rotate:
             turn = math.radians(augment.rotate)
             angle = torch.from_numpy(rng.uniform(-turn, turn, shape).astype(np.float32))
+        seed = torch.from_numpy(rng.integers(0, 2**62, shape)) if seeded else None
         tensors = torch.from_numpy(rows), torch.from_numpy(shift), torch.from_numpy(flip)
-        return cls(*tensors, hole, batch_size, angle)
+        return cls(*tensors, hole, batch_size, angle, seed)
 
     def to(self, device: torch.device) -> "EpochPlan":
         """The same plan on the device."""
-        hole = None if self.hole is None else self.hole.to(device)
-        angle = None if self.angle is None else self.angle.to(device)
+        hole, angle, seed = (None if t is None else t.to(device) for t in (self.hole, self.angle, self.seed))
         tensors = self.rows.to(device), self.shift.to(device), self.flip.to(device)
-        return EpochPlan(*tensors, hole, self.batch_size, angle)
+        return EpochPlan(*tensors, hole, self.batch_size, angle, seed)
 
     def batch(self, step: int, view: int = 0) -> Draws:
         """The draws of one step and view."""
         part = slice(step * self.batch_size, (step + 1) * self.batch_size)
-        hole = None if self.hole is None else self.hole[part, view]
-        angle = None if self.angle is None else self.angle[part, view]
-        return Draws(self.rows[part], self.shift[part, view], self.flip[part, view], hole, angle)
+        extras = [None if t is None else t[part, view] for t in (self.hole, self.angle, self.seed)]
+        return Draws(self.rows[part], self.shift[part, view], self.flip[part, view], *extras)
+
+
+def normaliser(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """From (B, C, H, W) uint8 pixels to normalised float ones; mean and std are in units of pixel/255."""
+    scale = [torch.tensor(v, device=device).view(-1, 1, 1) * 255 for v in (mean, std)]
+
+    def normalise(pixels: torch.Tensor) -> torch.Tensor:
+        return (pixels.float() - scale[0]) / scale[1]
+
+    return normalise
 
 
 def _pad(pixels: torch.Tensor, augment: Augment) -> torch.Tensor:

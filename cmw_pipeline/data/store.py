@@ -1,4 +1,4 @@
-"""The raw artefact: ``images.npy`` and ``labels.parquet``, one row an image."""
+"""The raw artefact: ``labels.parquet``, one row an image, beside ``images.npy`` or a table of image files."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ import pandas as pd
 
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.tables import read_table, write_array, write_table
-from cmw_pipeline.types import RAW_COLUMNS, TEST, TRAIN, Images, Labels
+from cmw_pipeline.types import FILE_COLUMNS, RAW_COLUMNS, TEST, TRAIN, UNUSED, Images, Labels
 
-IMAGES, LABELS = "images.npy", "labels.parquet"
+IMAGES, LABELS, FILES = "images.npy", "labels.parquet", "files.parquet"
 
 
 def write_raw(out: Path, images: Images, labels: Labels, split: npt.NDArray[np.str_]) -> None:
@@ -30,6 +30,42 @@ def write_raw(out: Path, images: Images, labels: Labels, split: npt.NDArray[np.s
     write_table(out / LABELS, frame, RAW_COLUMNS)
 
 
+def write_files(out: Path, files: pd.DataFrame) -> None:
+    """Write a dataset of image files: rows with the columns of ``RAW_COLUMNS`` and ``FILE_COLUMNS``.
+
+    Raises:
+        IntegrityError: a value is not one of its column's.
+        SystemFault: the disk is full, and the like.
+    """
+    frame = files[list(RAW_COLUMNS)].astype({"index": np.int32, "label": np.int16})
+    _check_labels(out / LABELS, frame, len(files), (TRAIN, TEST, UNUSED))
+    write_table(out / FILES, files[list(FILE_COLUMNS)].astype({"index": np.int32}), FILE_COLUMNS)
+    write_table(out / LABELS, frame, RAW_COLUMNS)
+
+
+def read_files(path: Path) -> pd.DataFrame | None:
+    """The table of image files of a raw artefact, in the order of its labels; None where it has an array.
+
+    Raises:
+        IntegrityError: the file is damaged.
+    """
+    return read_table(path / FILES, FILE_COLUMNS) if (path / FILES).is_file() else None
+
+
+def read_labels(path: Path) -> pd.DataFrame:
+    """The label table of a raw artefact of either form, one row an image.
+
+    Raises:
+        IntegrityError: a file is missing or damaged, or it does not belong to the images.
+    """
+    files = read_files(path)
+    images = len(read_images(path)) if files is None else len(files)
+    frame = read_table(path / LABELS, RAW_COLUMNS)
+    splits = (TRAIN, TEST) if files is None else (TRAIN, TEST, UNUSED)
+    _check_labels(path / LABELS, frame, images, splits)
+    return frame
+
+
 def read_raw(path: Path) -> tuple[Images, pd.DataFrame]:
     """Open a raw artefact.
 
@@ -40,10 +76,7 @@ def read_raw(path: Path) -> tuple[Images, pd.DataFrame]:
     Raises:
         IntegrityError: a file is missing or damaged, or the two do not belong together.
     """
-    images = read_images(path)
-    frame = read_table(path / LABELS, RAW_COLUMNS)
-    _check_labels(path / LABELS, frame, len(images))
-    return images, frame
+    return read_images(path), read_labels(path)
 
 
 def read_images(path: Path) -> Images:
@@ -69,14 +102,16 @@ def _check_images(file: Path, images: Images) -> None:
         raise IntegrityError(f"{file}: {found}; expected uint8 of shape (N, H, W, C)")
 
 
-def _check_labels(file: Path, frame: pd.DataFrame, images: int) -> None:
+def _check_labels(
+    file: Path, frame: pd.DataFrame, images: int, splits: tuple[str, ...] = (TRAIN, TEST)
+) -> None:
     if len(frame) != images:
         raise IntegrityError(f"{file}: {len(frame)} rows; {IMAGES} holds {images} images")
     # Written so that a missing value is wrong too.
     right = {
         "index": frame["index"] == np.arange(len(frame)),
         "label": frame["label"] >= 0,
-        "split": frame["split"].isin([TRAIN, TEST]),
+        "split": frame["split"].isin(splits),
     }
     for column, fine in right.items():
         wrong = np.flatnonzero(~fine.to_numpy(dtype=bool))

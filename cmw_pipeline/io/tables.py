@@ -15,6 +15,7 @@ from cmw_pipeline.io.atomic import atomic_file
 _TYPES = {
     "int16": pa.int16(),
     "int32": pa.int32(),
+    "int64": pa.int64(),
     "float32": pa.float32(),
     "float64": pa.float64(),
     "string": pa.string(),

@@ -10,16 +10,26 @@ from cmw_pipeline.config.label_files import LabelFile, label_file
 from cmw_pipeline.data.cifar import read_cifar
 from cmw_pipeline.data.digits import read_digits
 from cmw_pipeline.data.label_files import label_digest, read_label_file, write_given
-from cmw_pipeline.data.store import write_raw
+from cmw_pipeline.data.listings import missing
+from cmw_pipeline.data.store import write_files, write_raw
+from cmw_pipeline.data.survey import MAX_LEFT_OUT, READERS, survey
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.archives import SIZE_CAP, Members, read_members, top_folder
 from cmw_pipeline.io.atomic import system_faults
 from cmw_pipeline.io.download import fetch
+from cmw_pipeline.io.tables import write_table
+from cmw_pipeline.runtime.workers import decode_workers
 from cmw_pipeline.stages.base import Job
+from cmw_pipeline.types import FAULT_COLUMNS
+
+FAULTS = "faults.parquet"
 
 
 def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False) -> None:
     """Write ``images.npy`` and ``labels.parquet`` of a dataset, or the ``labels.parquet`` of a label file.
+
+    Of a dataset of image files, which stay where they are, ``files.parquet`` takes the place of the images,
+    and ``faults.parquet`` reports those that were left out or converted.
 
     Args:
         job: its parameters name the ``source`` and, for CIFAR, the published ``form`` to fetch; or the
@@ -36,6 +46,9 @@ def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False)
     source = job.params["source"]
     if "labels" in job.params:
         _write_labels(job, local, accept_unverified=accept_unverified)
+        return
+    if FACTS[source].files is not None:
+        _survey(job, local)
         return
     if source == "digits":
         if local is not None:
@@ -58,6 +71,32 @@ def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False)
     if differing:
         job.notes["unverified_files"] = differing
     write_raw(job.out, *read_cifar(files, source))
+
+
+def _survey(job: Job, local: Path | None) -> None:
+    """List a dataset of image files, and open every one of them once."""
+    facts = FACTS[job.params["source"]]
+    assert facts.files is not None
+    if local is None or not local.is_dir():
+        raise missing(Path(job.artefact.name if local is None else local), facts)
+    root = local.resolve()
+    listing = READERS[facts.files.layout](root, facts)
+    files, faults = survey(root, listing, decode_workers())
+    report = job.side / FAULTS
+    write_table(report, faults, FAULT_COLUMNS)
+    lost = faults[faults["left_out"]]
+    if len(lost) > MAX_LEFT_OUT * len(listing.files):
+        reasons = ", ".join(f"{count} {reason}" for reason, count in lost["fault"].value_counts().items())
+        raise IntegrityError(
+            f"{local}: {len(lost)} of {len(listing.files)} files cannot be used, more than 0.1%: {reasons}; "
+            f"the first is {lost['path'].iloc[0]}",
+            f"all of them are in {report}",
+        )
+    job.notes["root"] = str(root)
+    job.notes["class_names"] = list(listing.class_names)
+    job.notes["faults"] = {str(reason): int(n) for reason, n in faults["fault"].value_counts().items()}
+    write_files(job.out, files)
+    write_table(job.out / FAULTS, faults, FAULT_COLUMNS)
 
 
 def _write_labels(job: Job, local: Path | None, *, accept_unverified: bool) -> None:

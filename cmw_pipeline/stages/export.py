@@ -38,9 +38,9 @@ def run(job: Job) -> None:
     write_text(job.out / CURVE, table.round(6).to_csv(index=False))
 
     samples = read_table(source.path / SAMPLES, SAMPLE_COLUMNS)
-    labels = read_table(job.inputs["biased"].path / "labels.parquet", LABEL_COLUMNS, ["index", "clean_label"])
+    labels = read_table(job.inputs["biased"].path / "labels.parquet", LABEL_COLUMNS, ["index", "is_flipped"])
     seen = samples.merge(labels, on="index", validate="one_to_one")
-    flipped = (seen["label"] != seen["clean_label"]).to_numpy()
+    flipped = seen["is_flipped"].to_numpy(dtype=bool)
     weights = seen["weight"].to_numpy(dtype=np.float64)
     title = job.artefact.name
     weighting_figure(job.out / FIGURE, _GRID, curves, names, weights[~flipped], weights[flipped], title)

@@ -13,7 +13,7 @@ from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.label_files import label_file
 from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.label_files import label_digest, read_given, read_label_file
-from cmw_pipeline.data.store import LABELS, read_raw
+from cmw_pipeline.data.store import LABELS, read_labels
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import open_planned
 from cmw_pipeline.io.tables import write_array, write_table
@@ -36,6 +36,9 @@ def run(job: Job) -> None:
     away, ``label`` is one candidate, drawn uniformly, and ``candidates.npy`` (rows, K) has the sets; those of
     rows that are not trained on are empty.
 
+    Of a dataset of image files no clean label of a training sample is known: ``is_flipped`` only says which
+    labels the bias changed.
+
     Reads the input ``labels`` (a label file's artefact) or ``teacher`` (an artefact that holds
     ``posterior.npy``, one row for each training row of the raw table, in its order) where the bias needs it.
 
@@ -45,7 +48,7 @@ def run(job: Job) -> None:
         ConfigError: the long tail is so steep that a class loses all of its training samples; the teacher
             cannot give the wanted level.
     """
-    _, table = read_raw(job.inputs["raw"].path)
+    table = read_labels(job.inputs["raw"].path)
     num_classes = FACTS[job.params["source"]].num_classes
     if table["label"].max() >= num_classes:
         found = f"label {table['label'].max()}; {job.params['source']} has {num_classes} classes"
@@ -77,6 +80,8 @@ def run(job: Job) -> None:
             "is_flipped": labels != clean,
         }
     )
+    if FACTS[job.params["source"]].files is not None:  # labels as found: right or wrong, nobody knows
+        biased["clean_label"] = biased["clean_label"].astype("Int16").mask(table["split"] == TRAIN)
     write_table(job.out / LABELS, biased, LABEL_COLUMNS)
     flipped = int(biased["is_flipped"].sum())
     job.notes["class_counts"] = np.bincount(drawn[kept], minlength=num_classes).tolist()

@@ -49,21 +49,25 @@ def _held_out(
     """K rows of each clean class, in the order of the table.
 
     Each class needs one sample more than are held out: ``unused`` ones go first, so one that is left over
-    is a training sample or has one beside it.
+    is a training sample or has one beside it. Where clean labels of training samples are not known, all are
+    of the trustworthy images beside them, which are ``unused``.
     """
     pool = table[table["split"] != TEST]
-    unknown = int(pool["clean_label"].isna().sum())
-    if unknown:
+    unknown, left = int(pool["clean_label"].isna().sum()), 1
+    trusted = pool[(pool["split"] == UNUSED) & pool["clean_label"].notna()]
+    if unknown and len(trusted):
+        pool, left = trusted, 0
+    elif unknown:
         raise ConfigError(
             f"{name}: {unknown} of {len(pool)} clean labels are not known, so none can be held out",
             "choose the meta-set by lowest-K or random-min",
         )
     counts = _counts(pool["clean_label"], num_classes)
-    if counts.min() <= per_class:
+    if counts.min() < per_class + left:
         raise ConfigError(
             f"{name}: class {counts.argmin()} has {counts.min()} clean samples outside the test set; "
-            f"{per_class + 1} are needed, {per_class} to hold out and one to train on",
-            f"write clean-K with K at most {counts.min() - 1}" if counts.min() > 1 else None,
+            f"{per_class + left} are needed, {per_class} to hold out" + left * " and one to train on",
+            f"write clean-K with K at most {counts.min() - left}" if counts.min() > left else None,
         )
     shuffled = pool.iloc[rng.permutation(len(pool))]
     unused_first = shuffled.sort_values("split", key=lambda split: split != UNUSED, kind="stable")

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
 
@@ -16,8 +15,8 @@ from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import MetaLearned
 from cmw_pipeline.config.methods import Method as MethodOptions
 from cmw_pipeline.config.schema import Recipe
-from cmw_pipeline.data.loader import ImageStore
-from cmw_pipeline.data.store import read_images
+from cmw_pipeline.data.loader import Store
+from cmw_pipeline.data.stores import OpenImages
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import save_tensors
@@ -33,11 +32,12 @@ from cmw_pipeline.models.trunk import load_trunk
 from cmw_pipeline.runtime.seeds import stream_seed
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.runtime.team import SOLO, Team
+from cmw_pipeline.runtime.workers import decode_workers
 from cmw_pipeline.stages.base import Job
 from cmw_pipeline.stages.inject import read_candidates
 from cmw_pipeline.training.batches import Meta, Task
 from cmw_pipeline.training.ema import Teacher
-from cmw_pipeline.training.evaluate import dropout_variance, predict
+from cmw_pipeline.training.evaluate import dropout_variance, predict, sample_losses
 from cmw_pipeline.training.loop import train
 from cmw_pipeline.training.optim import Sgd
 from cmw_pipeline.training.parallel import Shared
@@ -86,7 +86,11 @@ def run(
     recipe = Recipe.model_validate(job.params["recipe"])
     facts = FACTS[job.params["source"]]
     samples, held_out, test = read_splits(job)
-    task = _task(job, recipe, facts, options, (samples, held_out, test), device)
+    raw = job.inputs["raw"]
+    images = OpenImages.open(
+        raw.path, raw.manifest["notes"], facts, recipe, device, decode_workers(team.size)
+    )
+    task = _task(job, recipe, images, options, (samples, held_out, test), device)
     state = _state(job, options, task, facts.image_shape[2], device)
     if team.size > 1:
         task, state = share(task, state, team)
@@ -114,30 +118,26 @@ def _split(table: pd.DataFrame) -> Split:
 def _task(
     job: Job,
     recipe: Recipe,
-    facts: DatasetFacts,
+    images: OpenImages,
     options: MethodOptions,
     splits: tuple[Split, Split, Split],
     device: torch.device,
 ) -> Task:
     samples, held_out, test = splits
-    images = read_images(job.inputs["raw"].path)
-
-    def store(index: npt.NDArray[np.int64]) -> ImageStore:
-        return ImageStore.put(images[index], facts.mean, facts.std, recipe.augment, device)
-
+    facts = images.facts
     meta = None
     if isinstance(options, MetaLearned):
         per_class = job.inputs["metaset"].manifest["notes"]["per_class"]
         meta = Meta(parse_meta(options.meta_set), per_class, options.meta_batch, options.meta_every)
     labels = torch.from_numpy(np.concatenate([samples.labels, held_out.labels])).to(device)
-    images_and_held_out = store(np.concatenate([samples.index, held_out.index]))
+    store = images.store(np.concatenate([samples.index, held_out.index]))
     weighting = load_weighting(job.inputs["weighting"].path) if "weighting" in job.inputs else None
     problem = Problem(facts.num_classes, labels[: len(samples.labels)], weighting)
     candidates = read_candidates(job.inputs["biased"].path, samples.index)
     if candidates is not None:
         problem = dataclasses.replace(problem, candidates=torch.from_numpy(candidates).to(device))
     if "first" in job.inputs:
-        logits = _first_logits(job.inputs["first"], problem, images_and_held_out, facts, device)
+        logits = _first_logits(job.inputs["first"], problem, store, facts, device)
         memory = load_file(job.inputs["first"].path / METHOD)
         problem = dataclasses.replace(problem, first_logits=logits, first_memory=memory)
         if options.labels_from_first:
@@ -146,16 +146,17 @@ def _task(
         recipe=recipe,
         seed=job.params["seed"],
         problem=problem,
-        store=images_and_held_out,
+        store=store,
         labels=labels,
-        test_store=store(test.index),
+        test_store=images.store(test.index),
         test_labels=torch.from_numpy(test.labels).to(device),
         meta=meta,
+        test_sets=images.test_sets(test.index),
     )
 
 
 def _first_logits(
-    first: Stored, problem: Problem, store: ImageStore, facts: DatasetFacts, device: torch.device
+    first: Stored, problem: Problem, store: Store, facts: DatasetFacts, device: torch.device
 ) -> torch.Tensor:
     """(N, K) logits of the run that this one starts from, on this one's training set."""
     request = first.manifest["params"]
@@ -225,21 +226,28 @@ def _write(job: Job, task: Task, state: TrainState, samples: Split, test: Split)
 
 
 def run_rows(records: pd.DataFrame) -> pd.DataFrame:
-    """One row a number: each test metric at the last epoch, and at the epoch of the best accuracy."""
+    """One row a number: each test metric at the last epoch, and at the epoch of the best accuracy.
+
+    A named part of the test samples is a split of its own.
+    """
     rows = []
     for metric in ("accuracy", "ema_accuracy"):
         if metric in records:
             for protocol, row in (("last", len(records) - 1), ("best", int(records[metric].argmax()))):
-                value, epoch = float(records[metric][row]), int(records["epoch"][row]) + 1
-                rows.append((protocol, TEST, metric, value, epoch))
+                epoch = int(records["epoch"][row]) + 1
+                for column in (
+                    metric,
+                    *(c for c in records if str(c).endswith((f":{metric}", f":top5_{metric}"))),
+                ):
+                    split, _, name = str(column).rpartition(":")
+                    rows.append((protocol, split or TEST, name, float(records[column][row]), epoch))
     return pd.DataFrame(rows, columns=list(RUN_COLUMNS))
 
 
 def _sample_rows(task: Task, state: TrainState, samples: Split) -> pd.DataFrame:
     """Loss and weight of every training sample under the final model, by its given label."""
     rows = torch.arange(task.num_train, device=state.device)
-    logits = predict(state.model, task.store, task.num_train)
-    losses = F.cross_entropy(logits, task.problem.labels, reduction="none")
+    losses = sample_losses(state.model, task.store, task.problem.labels, task.team)
     batch = Batch(torch.empty(0), task.problem.labels, rows)
     method = state.method.eval()
     with torch.no_grad():
@@ -255,7 +263,7 @@ def _sample_rows(task: Task, state: TrainState, samples: Split) -> pd.DataFrame:
 
 def _predictions(task: Task, state: TrainState, test: Split) -> pd.DataFrame:
     """What the final model says of every test sample, and how sure it is by several scores."""
-    logits = predict(state.model, task.test_store, len(test.index))
+    logits = predict(state.model, task.test_store, len(test.index), task.team)
     spread = dropout_variance(state.model, task.test_store, len(test.index))
     columns = {
         "index": test.index,

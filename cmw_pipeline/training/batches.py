@@ -1,12 +1,13 @@
 """An epoch's batches: which samples, in what order, seen how. Functions of (seed, epoch) and the method."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 
 from cmw_pipeline.config.meta_names import MetaRule
-from cmw_pipeline.config.schema import Augment, Recipe
-from cmw_pipeline.data.loader import Draws, EpochPlan, ImageStore
+from cmw_pipeline.config.schema import Recipe
+from cmw_pipeline.data.loader import Ask, EpochPlan, Store
 from cmw_pipeline.meta.selection import lowest_per_class, random_per_class
 from cmw_pipeline.methods.base import Batch, Problem, Stream, View
 from cmw_pipeline.runtime.seeds import stream
@@ -30,13 +31,15 @@ class Task:
     recipe: Recipe
     seed: int
     problem: Problem
-    store: ImageStore
+    store: Store
     labels: torch.Tensor
     """(N + M,) int64: given labels of the training set, then labels of the held-out meta-set."""
-    test_store: ImageStore
+    test_store: Store
     test_labels: torch.Tensor
     meta: Meta | None
     team: Team = SOLO
+    test_sets: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Named parts of the test samples, (n,) int64 each; the first is the one that counts. Empty: no parts."""
 
     @property
     def num_train(self) -> int:
@@ -66,7 +69,8 @@ class Turn:
             names = () if number == place == 0 else (number, place)
             rng = stream(task.seed, "batches", epoch, *names)
             views = len(source.views)
-            plan = EpochPlan.draw(source.rows, size, steps, task.recipe.augment, rng, views, task.store.size)
+            augment, store = task.recipe.augment, task.store
+            plan = EpochPlan.draw(source.rows, size, steps, augment, rng, views, store.size, store.seeded)
             plans.append(plan.to(device))
         return cls(number, steps, plans, [source.views for source in streams])
 
@@ -86,7 +90,8 @@ def meta_plan(task: Task, epoch: int, steps: int, meta_rows: torch.Tensor) -> Ep
     pool = meta_rows.cpu().numpy()
     size = min(task.meta.batch_size, len(pool))
     rng = stream(task.seed, "meta-batches", epoch)
-    plan = EpochPlan.draw(pool, size, steps, task.recipe.augment, rng, 1, task.store.size)
+    store = task.store
+    plan = EpochPlan.draw(pool, size, steps, task.recipe.augment, rng, 1, store.size, store.seeded)
     return plan.to(meta_rows.device)
 
 
@@ -116,19 +121,50 @@ def pick_meta_rows(task: Task, epoch: int, meta: Meta, logits: torch.Tensor | No
 
 def show(task: Task, plan: EpochPlan, step: int, views: tuple[View, ...] = ("weak",), turn: int = 0) -> Batch:
     """The samples of a step in the views asked for; of the images only this process's share."""
-    draws = [plan.batch(step, number) for number in range(len(views))]
-    own = [draw.part(task.team.share(len(draw.rows))) for draw in draws]
-    images = [
-        _seen(task.store, draw, view, task.recipe.augment) for draw, view in zip(own, views, strict=True)
-    ]
+    images = [_seen(task.store, ask) for ask in _asks(task, plan, step, views)]
     if task.recipe.channels_last:
         images = [image.contiguous(memory_format=torch.channels_last) for image in images]
-    rows = draws[0].rows
+    rows = plan.batch(step).rows
     return Batch(images[0], task.labels[rows], rows, tuple(images[1:]), turn=turn)
 
 
-def _seen(store: ImageStore, draws: Draws, view: View, augment: Augment) -> torch.Tensor:
-    if view == "strong":
-        return store.strong(draws)
-    still = not (augment.pad or augment.flip or augment.rotate or augment.cutout)
-    return store.plain(draws.rows) if view == "plain" or still else store.augmented(draws)
+def upcoming(
+    task: Task, turns: list[Turn], metas: EpochPlan | None, start: int, iteration: int
+) -> Iterator[Ask]:
+    """What :func:`show` will ask the store for from a step of the epoch on, in order.
+
+    Args:
+        task: the run.
+        turns: of the epoch.
+        metas: the epoch's meta batches, where there are any.
+        start: steps already done in the epoch.
+        iteration: steps already done in all.
+    """
+    here = torch.device("cpu")
+    metas = metas and metas.to(here)
+    plans = [[plan.to(here) for plan in turn.plans] for turn in turns]
+    steps = [(number, step) for number, turn in enumerate(turns) for step in range(turn.steps)]
+    for place, (number, step) in list(enumerate(steps))[start:]:
+        for plan, views in zip(plans[number], turns[number].views, strict=True):
+            yield from _asks(task, plan, step, views)
+        if metas is not None and task.meta is not None and (iteration + place - start) % task.meta.every == 0:
+            yield from _asks(task, metas, place, ("weak",))
+
+
+def _asks(task: Task, plan: EpochPlan, step: int, views: tuple[View, ...]) -> Iterator[Ask]:
+    """One call for each view, of this process's share."""
+    for number, view in enumerate(views):
+        draws = plan.batch(step, number)
+        kind = "plain" if view == "weak" and _still(task) else view
+        yield Ask(draws.part(task.team.share(len(draws.rows))), kind)
+
+
+def _still(task: Task) -> bool:
+    augment = task.recipe.augment
+    return not (task.store.seeded or augment.pad or augment.flip or augment.rotate or augment.cutout)
+
+
+def _seen(store: Store, ask: Ask) -> torch.Tensor:
+    if ask.kind == "strong":
+        return store.strong(ask.draws)
+    return store.plain(ask.draws.rows) if ask.kind == "plain" else store.augmented(ask.draws)

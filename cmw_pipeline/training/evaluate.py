@@ -1,30 +1,69 @@
 """Predictions without training."""
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from cmw_pipeline.data.loader import ImageStore
+from cmw_pipeline.data.loader import Store
+from cmw_pipeline.runtime.team import SOLO, Team
+from cmw_pipeline.training.parallel import gathered
 
-_BATCH = 1000
 MC_PASSES = 100
 """Of Monte-Carlo dropout, as published for selective classification."""
 
 
 @torch.no_grad()
-def predict(model: nn.Module, store: ImageStore, count: int) -> torch.Tensor:
-    """(count, K) logits of the first ``count`` images of a store, in evaluation mode, unaugmented."""
+def predict(model: nn.Module, store: Store, count: int, team: Team = SOLO) -> torch.Tensor:
+    """(count, K) logits of the first ``count`` images of a store, in evaluation mode, unaugmented.
+
+    Each process of a team predicts a part, and all of them get the whole.
+    """
+    return _over_images(model, store, count, team, model)
+
+
+@torch.no_grad()
+def sample_losses(model: nn.Module, store: Store, labels: torch.Tensor, team: Team = SOLO) -> torch.Tensor:
+    """(N,) cross-entropy of the first N images with their labels; one batch's logits at a time."""
+    done = _part(len(labels), team).start
+
+    def losses(images: torch.Tensor) -> torch.Tensor:
+        nonlocal done
+        done += len(images)
+        return F.cross_entropy(model(images), labels[done - len(images) : done], reduction="none")
+
+    return _over_images(model, store, len(labels), team, losses)
+
+
+def _over_images(
+    model: nn.Module, store: Store, count: int, team: Team, ask: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """What ``ask`` says of each of the first ``count`` images, the model in evaluation mode."""
     was_training = model.training
     model.eval()
-    device = store.padded.device
-    parts = torch.split(torch.arange(count, device=device), _BATCH)
-    logits = torch.cat([model(store.plain(rows)) for rows in parts])
+    own = torch.cat([ask(images) for images in store.in_order(_part(count, team))])
     model.train(was_training)
-    return logits
+    if team.size == 1:
+        return own
+    # Parts of equal size; the last ones overlap those before where the count cannot be divided.
+    size, starts = len(own), [_part(count, Team(rank, team.size)).start for rank in range(team.size)]
+    whole = own.new_empty(count, *own.shape[1:])
+    for start, part in zip(starts, torch.split(gathered(own, team), size), strict=True):
+        whole[start : start + size] = part
+    return whole
+
+
+def _part(count: int, team: Team) -> range:
+    """The images that a process of a team predicts."""
+    size = -(-count // team.size)
+    start = min(team.rank * size, count - size)
+    return range(start, start + size)
 
 
 @torch.no_grad()
 def dropout_variance(
-    model: nn.Module, store: ImageStore, count: int, passes: int = MC_PASSES
+    model: nn.Module, store: Store, count: int, passes: int = MC_PASSES
 ) -> torch.Tensor | None:
     """(count,) variance of the probabilities under dropout, mean over the classes (Gal & Ghahramani, 2016).
 
@@ -37,8 +76,7 @@ def dropout_variance(
     model.eval()
     for layer in layers:
         layer.train()
-    parts = torch.split(torch.arange(count, device=store.padded.device), _BATCH)
-    result = torch.cat([_variance(model, store.plain(rows), passes) for rows in parts])
+    result = torch.cat([_variance(model, images, passes) for images in store.in_order(range(count))])
     model.train(was_training)
     return result
 

@@ -5,6 +5,8 @@ import logging
 import time
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -15,7 +17,7 @@ from cmw_pipeline.methods.base import Networks
 from cmw_pipeline.metrics.accuracy import top_k_accuracy
 from cmw_pipeline.runtime.logs import progress
 from cmw_pipeline.runtime.signals import StopRequest
-from cmw_pipeline.training.batches import Task, Turn, meta_plan, pick_meta_rows, show
+from cmw_pipeline.training.batches import Task, Turn, meta_plan, pick_meta_rows, show, upcoming
 from cmw_pipeline.training.evaluate import predict
 from cmw_pipeline.training.optim import learning_rate
 from cmw_pipeline.training.program import Iterations
@@ -42,6 +44,7 @@ def train(
         turns, metas = _begin_epoch(task, state)
         iterations.begin_epoch()
         batches = [(turn, step) for turn in turns for step in range(turn.steps)]
+        task.store.expect(upcoming(task, turns, metas, state.step, state.iteration))
         title = f"epoch {epoch + 1}/{task.recipe.epochs}"
         for turn, step in progress(batches[state.step :], len(batches) - state.step, title):
             _step(task, state, iterations, turn, step, metas)
@@ -54,6 +57,7 @@ def train(
                 saved = time.monotonic()
             if stopping:
                 raise Preempted(f"stopped by {stop.reason} in {title}; the same command continues it")
+        task.store.expect(())
         _end_epoch(task, state, len(batches), time.monotonic() - started)
 
 
@@ -81,7 +85,11 @@ def _begin_epoch(task: Task, state: TrainState) -> tuple[list[Turn], EpochPlan |
         method.between_epochs(epoch, _networks(task, state))
         if task.meta is not None and uses_meta:
             judge = state.teacher or state.model
-            logits = predict(judge, task.store, task.num_train) if task.meta.rule.kind == "lowest" else None
+            logits = (
+                predict(judge, task.store, task.num_train, task.team)
+                if task.meta.rule.kind == "lowest"
+                else None
+            )
             state.meta_rows = pick_meta_rows(task, epoch, task.meta, logits)
     streams = method.turns(epoch)
     turns = [Turn.draw(task, epoch, number, s, state.device) for number, s in enumerate(streams)]
@@ -91,7 +99,7 @@ def _begin_epoch(task: Task, state: TrainState) -> tuple[list[Turn], EpochPlan |
 
 def _networks(task: Task, state: TrainState) -> Networks:
     def scan(network: nn.Module) -> torch.Tensor:
-        return predict(network, task.store, task.num_train)
+        return predict(network, task.store, task.num_train, task.team)
 
     return Networks(state.model, state.teacher, functools.cache(scan))
 
@@ -127,8 +135,8 @@ def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> Non
     }
     for name, model in (("accuracy", state.model), ("ema_accuracy", state.teacher)):
         if model is not None:
-            logits = predict(model, task.test_store, len(task.test_labels))
-            record[name] = top_k_accuracy(logits.cpu().numpy(), task.test_labels.cpu().numpy())
+            logits = predict(model, task.test_store, len(task.test_labels), task.team)
+            record |= _test_scores(task, name, logits.cpu().numpy())
     place = f"epoch {state.epoch + 1}/{task.recipe.epochs}"
     if task.team.leads:
         log.info(
@@ -137,3 +145,17 @@ def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> Non
     state.records.append(record)
     state.epoch, state.step = state.epoch + 1, 0
     state.loss_sum.zero_()
+
+
+def _test_scores(task: Task, name: str, logits: npt.NDArray[np.floating]) -> dict[str, float]:
+    """The accuracy; where the test set has named parts, the first one's, and top-1 and top-5 of each."""
+    labels = task.test_labels.cpu().numpy()
+    parts = {part: rows.cpu().numpy() for part, rows in task.test_sets.items()}
+    if not parts:
+        return {name: top_k_accuracy(logits, labels)}
+    first, five = next(iter(parts.values())), min(5, logits.shape[1])
+    scores = {name: top_k_accuracy(logits[first], labels[first])}
+    for part, rows in parts.items():
+        scores[f"{part}:{name}"] = top_k_accuracy(logits[rows], labels[rows])
+        scores[f"{part}:top5_{name}"] = top_k_accuracy(logits[rows], labels[rows], five)
+    return scores

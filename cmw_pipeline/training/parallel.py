@@ -41,7 +41,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(value: torch.Tensor, team: Team) -> torch.Tensor:
-        return _gathered(value, team)
+        return gathered(value, team)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -53,7 +53,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, move: torch.Tensor, _: None) -> torch.Tensor:
-        return _gathered(move, ctx.team)
+        return gathered(move, ctx.team)
 
 
 class _Replicate(torch.autograd.Function):
@@ -84,7 +84,8 @@ def _summed(value: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def _gathered(value: torch.Tensor, team: Team) -> torch.Tensor:
+def gathered(value: torch.Tensor, team: Team) -> torch.Tensor:
+    """(b, ...) of each process, all of one shape -> (B, ...) of all, in the order of their ranks."""
     parts = [torch.empty_like(value) for _ in range(team.size)]
     dist.all_gather(parts, value.contiguous())
     return torch.cat(parts)

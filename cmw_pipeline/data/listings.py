@@ -1,0 +1,155 @@
+"""Which image files a dataset has, by the layouts in which users have them: lists, and class folders."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from cmw_pipeline.config.datasets import DatasetFacts
+from cmw_pipeline.errors import ConfigError, IntegrityError
+from cmw_pipeline.types import TEST, TRAIN, UNUSED
+
+_COLUMNS = ["path", "label", "split", "test_set", "fault"]
+_TRAIN_FOLDERS, _TEST_FOLDERS, _META_FOLDER = ("train",), ("test", "val"), "meta"
+File = tuple[str, int, str, str, str]
+"""Path below the dataset's folder, label, split, test set, and what is wrong with the path itself."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a dataset, before any is opened."""
+
+    files: pd.DataFrame
+    """Columns ``path``, ``label``, ``split``, ``test_set``, and ``fault``, empty for a good path."""
+    class_names: tuple[str, ...]
+
+
+def listed(files: Iterable[File], class_names: Iterable[str]) -> Listing:
+    """A listing in which a file that is named again counts as a fault."""
+    frame = pd.DataFrame(files, columns=_COLUMNS)
+    again = frame["path"].duplicated() & (frame["fault"] == "")
+    frame.loc[again, "fault"] = "listed twice"
+    return Listing(frame, tuple(class_names))
+
+
+def read_animal10n(root: Path, facts: DatasetFacts) -> Listing:
+    """ANIMAL-10N: ``training/`` and ``testing/`` with ``LABEL_img_NUMBER.jpg``, perhaps below ``raw_image/``.
+
+    Raises:
+        ConfigError: the folders are not there.
+        IntegrityError: a name does not begin with a class.
+    """
+    base = next((root / name for name in ("", "raw_image") if (root / name / "training").is_dir()), root)
+    files = [
+        _file(base.relative_to(root) / folder / name, _leading_label(base / folder / name, facts), *rest)
+        for folder, *rest in (("training", TRAIN, ""), ("testing", TEST, "test"))
+        for name in names_in(base / folder, facts)
+    ]
+    return listed(files, facts.class_names)
+
+
+def read_class_folders(root: Path, facts: DatasetFacts) -> Listing:
+    """A folder for each class below ``train/`` and ``test/`` (or ``val/``); classes in sorted order.
+
+    ``meta/`` may hold trustworthy images the same way: they are not trained on, and are what a meta-set
+    ``clean-K`` takes.
+
+    Raises:
+        ConfigError: a folder is missing, or there are other classes than the dataset has.
+    """
+    train, test = (_first_of(root, names, facts) for names in (_TRAIN_FOLDERS, _TEST_FOLDERS))
+    classes = [name for name in names_in(train, facts) if (train / name).is_dir()]
+    if len(classes) != facts.num_classes:
+        raise ConfigError(f"{train}: {len(classes)} class folders; expected {facts.num_classes}")
+    parts = [(train, TRAIN, ""), (test, TEST, "test")]
+    if (root / _META_FOLDER).is_dir():
+        parts.append((root / _META_FOLDER, UNUSED, ""))
+    number_of = {name: number for number, name in enumerate(classes)}
+    files: list[File] = []
+    for folder, split, test_set in parts:
+        for name in names_in(folder, facts):
+            if name not in number_of:
+                raise ConfigError(f"{folder / name}: {train.name}/ has no such class")
+            inside = names_in(folder / name, facts)
+            place = Path(folder.name, name)
+            files += [_file(place / file, number_of[name], split, test_set) for file in inside]
+    return listed(files, classes)
+
+
+def names_in(folder: Path, facts: DatasetFacts) -> list[str]:
+    """What a folder holds, sorted, without hidden files.
+
+    Raises:
+        ConfigError: there is no such folder; the message says where the dataset is had.
+    """
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208
+    except OSError:
+        raise missing(folder, facts) from None
+
+
+def missing(place: Path, facts: DatasetFacts) -> ConfigError:
+    """A part of a dataset that is not where it should be."""
+    assert facts.files is not None
+    hint = f"--from FOLDER with {facts.files.expected}; from {facts.files.home}"
+    return ConfigError(f"{place}: not there", hint)
+
+
+def read_list(file: Path, facts: DatasetFacts) -> Iterator[tuple[str, str, str]]:
+    """Path, label as text, and what is wrong with the path, of each line ``path label``.
+
+    Raises:
+        ConfigError: there is no such file.
+        IntegrityError: a line is not of that form.
+    """
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError:
+        raise missing(file, facts) from None
+    for number, line in enumerate(lines, 1):
+        path, _, label = line.strip().rpartition(b" ")
+        if not path or not label.isalnum():
+            raise IntegrityError(f"{file}: line {number}: {line[:80]!r}; expected a path and a label")
+        try:
+            text = path.decode("utf-8")
+        except UnicodeDecodeError:
+            yield path.decode("utf-8", "backslashreplace"), label.decode("ascii"), "a name that is not UTF-8"
+        else:
+            yield text, label.decode("ascii"), fault_of(text)
+
+
+def fault_of(path: str) -> str:
+    """What is wrong with a path below the dataset's folder; "" for nothing.
+
+    >>> fault_of("../etc/passwd"), fault_of("google/q0001/a.jpg")
+    ('outside the folder', '')
+    """
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in path:
+        return "outside the folder"
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:  # how Python shows bytes of a name that are no UTF-8
+        return "a name that is not UTF-8"
+    return "" if path.isprintable() else "a name with control characters"
+
+
+def _file(path: Path, label: int, split: str, test_set: str) -> File:
+    shown = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    return shown, label, split, test_set, fault_of(str(path))
+
+
+def _leading_label(file: Path, facts: DatasetFacts) -> int:
+    text = file.name.partition("_")[0]
+    if not text.isdecimal() or int(text) >= facts.num_classes:
+        raise IntegrityError(f"{file}: expected a name LABEL_img_NUMBER, label 0 to {facts.num_classes - 1}")
+    return int(text)
+
+
+def _first_of(root: Path, names: tuple[str, ...], facts: DatasetFacts) -> Path:
+    found = next((root / name for name in names if (root / name).is_dir()), None)
+    if found is None:
+        raise missing(root / names[0], facts)
+    return found

@@ -1,0 +1,69 @@
+"""Every listed image file opened once: what can be used, and a report on what cannot."""
+
+import functools
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from cmw_pipeline.config.datasets import DatasetFacts
+from cmw_pipeline.data.listings import Listing, read_animal10n, read_class_folders
+from cmw_pipeline.data.pictures import Unreadable, decode, read_bytes
+from cmw_pipeline.data.webvision import read_webvision
+from cmw_pipeline.data.workers import in_workers
+
+READERS: dict[str, Callable[[Path, DatasetFacts], Listing]] = {
+    "animal10n": read_animal10n,
+    "class-folders": read_class_folders,
+    "webvision": read_webvision,
+}
+"""By the layout in :class:`~cmw_pipeline.config.datasets.ImageFiles`."""
+MAX_LEFT_OUT = 0.001
+"""Share of a dataset's files that may be unreadable."""
+_CHUNK = 64
+Row = tuple[int, int, str, bool]
+"""Bytes, crc32, what is wrong with the file or what it was converted from, whether it is left out."""
+
+
+def survey(root: Path, listing: Listing, workers: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read and decode every file of a listing.
+
+    Args:
+        root: the folder of the dataset.
+        listing: its files.
+        workers: processes that decode.
+
+    Returns:
+        The files that can be used, with the columns of ``RAW_COLUMNS`` and ``FILE_COLUMNS``; and the report
+        on the others and on those that were converted, with those of ``FAULT_COLUMNS``.
+    """
+    files = listing.files
+    look = functools.partial(_looked_at, root, files["path"].array, files["fault"].array)
+    starts = range(0, len(files), _CHUNK)
+    found = [row for rows in in_workers(look, starts, workers) for row in rows]
+    seen = pd.DataFrame(found, columns=["bytes", "crc32", "fault", "left_out"])
+    whole = pd.concat([files.drop(columns="fault"), seen], axis=1)
+    kept = whole[~whole["left_out"]].drop(columns=["fault", "left_out"]).reset_index(drop=True)
+    kept.insert(0, "index", kept.index)
+    return kept, whole.loc[whole["fault"] != "", ["path", "split", "fault", "left_out"]]
+
+
+def _looked_at(
+    root: Path,
+    paths: "pd.api.extensions.ExtensionArray",
+    faults: "pd.api.extensions.ExtensionArray",
+    start: int,
+) -> list[Row]:
+    return [_look(root / paths[row], faults[row]) for row in range(start, min(start + _CHUNK, len(paths)))]
+
+
+def _look(file: Path, fault: str) -> Row:
+    if fault:
+        return 0, 0, fault, True
+    try:
+        data = read_bytes(file)
+        _, converted = decode(data)
+    except Unreadable as error:
+        return 0, 0, str(error), True
+    return len(data), zlib.crc32(data), f"converted from {converted}" if converted else "", False
