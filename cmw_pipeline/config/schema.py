@@ -52,7 +52,7 @@ class Network(Model):
 
     name: Literal[
         "small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn", "small-vgg",
-        "wrn28", "resnet50", "inception-resnet-v2",
+        "wrn28", "resnet50", "inception-resnet-v2", "vgg19-bn", "bcnn",
     ]  # fmt: skip
     width: Count | None = Field(
         None, description="channels of the first stage; null, and always for large networks: its own"
@@ -60,7 +60,7 @@ class Network(Model):
 
     @model_validator(mode="after")
     def _large_ones_are_as_published(self) -> Self:
-        if self.width is not None and self.name in ("resnet50", "inception-resnet-v2"):
+        if self.width is not None and self.name in ("resnet50", "inception-resnet-v2", "vgg19-bn", "bcnn"):
             raise ValueError(f"{self.name} has one width; leave width out")
         return self
 
@@ -157,7 +157,9 @@ class Recipe(Model):
     batch_size: Count
     augment: Augment = Augment()
     picture: Picture | None = Field(
-        None, exclude_if=_absent, description="for datasets of image files; their only augmentation besides is flip"
+        None,
+        exclude_if=_absent,
+        description="for datasets of image files; their only augmentation besides is flip",
     )
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights; null: none")
     precision: Literal["fp32", "tf32", "bf16"] = Field(
@@ -175,7 +177,7 @@ class Recipe(Model):
     def _one_kind_of_crop(self) -> Self:
         augment = self.augment
         if self.picture is not None and (augment.pad or augment.rotate or augment.cutout):
-            raise ValueError("with a picture, augment may only flip: image files are cropped as they are decoded")
+            raise ValueError("with a picture, augment may only flip: files are cropped as they are decoded")
         return self
 
 

@@ -36,8 +36,7 @@ def run(job: Job) -> None:
     away, ``label`` is one candidate, drawn uniformly, and ``candidates.npy`` (rows, K) has the sets; those of
     rows that are not trained on are empty.
 
-    Of a dataset of image files no clean label of a training sample is known: ``is_flipped`` only says which
-    labels the bias changed.
+    Of a dataset of image files no clean label of a training sample is known.
 
     Reads the input ``labels`` (a label file's artefact) or ``teacher`` (an artefact that holds
     ``posterior.npy``, one row for each training row of the raw table, in its order) where the bias needs it.
@@ -71,17 +70,16 @@ def run(job: Job) -> None:
     labels, split = clean.copy(), table["split"].to_numpy(copy=True)
     labels[train] = drawn
     split[train[~kept]] = UNUSED
+    known = FACTS[job.params["source"]].files is None or table["split"] != TRAIN
     biased = pd.DataFrame(
         {
             "index": table["index"],
             "label": labels,
-            "clean_label": clean,
+            "clean_label": pd.Series(clean, dtype="Int16").where(known),
             "split": split,
             "is_flipped": labels != clean,
         }
     )
-    if FACTS[job.params["source"]].files is not None:  # labels as found: right or wrong, nobody knows
-        biased["clean_label"] = biased["clean_label"].astype("Int16").mask(table["split"] == TRAIN)
     write_table(job.out / LABELS, biased, LABEL_COLUMNS)
     flipped = int(biased["is_flipped"].sum())
     job.notes["class_counts"] = np.bincount(drawn[kept], minlength=num_classes).tolist()
