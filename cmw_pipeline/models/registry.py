@@ -5,6 +5,7 @@ from torch import nn
 
 from cmw_pipeline.config.schema import Network
 from cmw_pipeline.errors import ConfigError
+from cmw_pipeline.models.bcnn import Bcnn
 from cmw_pipeline.models.blocks import Classifier
 from cmw_pipeline.models.heads import replacement
 from cmw_pipeline.models.large import InceptionResNetV2, ResNet50
@@ -15,6 +16,7 @@ from cmw_pipeline.models.resnet34 import ResNet34
 from cmw_pipeline.models.small_cnn import SmallCnn, SmallCnnExperts
 from cmw_pipeline.models.twins import Twins
 from cmw_pipeline.models.vgg16_bn import SmallVgg, Vgg16Bn
+from cmw_pipeline.models.vgg19_bn import Vgg19Bn
 from cmw_pipeline.models.wrn28 import Wrn28
 
 NETWORKS: dict[str, type[Classifier]] = {
@@ -27,7 +29,12 @@ NETWORKS: dict[str, type[Classifier]] = {
     "small-vgg": SmallVgg,
     "wrn28": Wrn28,
 }
-LARGE: dict[str, type[Classifier]] = {"resnet50": ResNet50, "inception-resnet-v2": InceptionResNetV2}
+LARGE: dict[str, type[Classifier]] = {
+    "resnet50": ResNet50,
+    "inception-resnet-v2": InceptionResNetV2,
+    "vgg19-bn": Vgg19Bn,
+    "bcnn": Bcnn,
+}
 """Networks of one width, for large pictures."""
 EXPERTS: dict[str, type[Classifier]] = {"small-cnn": SmallCnnExperts, "resnet32": ResNet32Experts}
 """Networks of three experts: where the trunk divides is a decision for each network."""
