@@ -12,6 +12,7 @@ from cmw_pipeline.data.loader import ImageStore
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Problem
 from cmw_pipeline.models import registry as models
+from cmw_pipeline.models.blocks import Classifier
 from cmw_pipeline.models.heads import replacement
 from cmw_pipeline.models.twins import Twins
 from cmw_pipeline.training.batches import Meta, Task
@@ -59,18 +60,30 @@ def options(kind, **changes):
     return TypeAdapter(Method).validate_python(body | changes)
 
 
+class Tiny(Classifier):
+    """One convolution; dropout, where random streams matter."""
+
+    def __init__(self, dropout, head):
+        super().__init__()
+        layers = [
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Flatten(),
+        ]
+        self.features = nn.Sequential(*layers)
+        self.classifier = replacement(head, nn.Linear(4 * 64, CLASSES))
+
+    def embed(self, images):
+        return self.features(images)
+
+
 def network(dropout=0.3, seed=0, head="linear"):
     if head == "experts":
         return models.build(recipe().network, 1, CLASSES, seed, head)
     torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Flatten(),
-        replacement(head, nn.Linear(4 * 64, CLASSES)),
-    )
+    return Tiny(dropout, head)
 
 
 def model_for(method, dropout=0.3):

@@ -19,9 +19,12 @@ class Classifier(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) float -> (B, K) logits, or what the head returns while training."""
+        """(B, C, H, W) float -> (B, K) logits, or what the head returns while training.
+
+        float32 at least, also where products are computed in bfloat16: losses and memories build on them.
+        """
         logits: torch.Tensor = self.classifier(self.embed(images))
-        return logits
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
