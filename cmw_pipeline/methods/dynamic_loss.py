@@ -22,9 +22,9 @@ class DynamicLoss(MetaMethod):
     epoch its own meta-set: the lowest losses among some random samples of each class, equally many. What is
     left is trained on, then the meta-set with hard labels.
 
-    In the virtual step, which is the optimiser's own, the image is as it is; in the real one augmented. In
-    the warm-up the corrector learns to give the label back; in the published code for 2,000 iterations at
-    most, which its warm-up does not have.
+    In the virtual step, which is the optimiser's own, the image is as it is; in the real one augmented.
+    While the classifier warms up, so may the corrector: it learns to give the label back. The published code
+    stops that after 2,000 iterations, more than its warm-up has.
     """
 
     steady = True
@@ -82,7 +82,7 @@ class DynamicLoss(MetaMethod):
 
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
         """Keep the prediction and a class drawn from it; before the start epoch, train the corrector."""
-        if not self.active:
+        if not self.active and self.options.warm_corrector:
             self.adam.update(self._warming_gradient(logits, batch))
         elif batch.others:
             self.seen, self.drawn = logits, _draw(logits)

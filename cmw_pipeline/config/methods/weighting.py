@@ -111,6 +111,9 @@ class DynamicLoss(MethodBase):
 
     kind: Literal["dynamic-loss"]
     start_epoch: Epoch = Field(5, description="plain cross-entropy before this epoch")
+    warm_corrector: bool = Field(
+        True, description="before that, the corrector learns to give the label back; false: it only starts so"
+    )
     ranks: Count = Field(100, description="bins of a loss's rank among those of its class")
     primary_share: float = Field(
         0.5, gt=0, lt=1, description="of the smallest class, drawn of each class in every epoch"
