@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import pickle
+import resource
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +150,19 @@ def test_no_codec_but_those_of_text_is_reached():
     data = b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00hex\x86R."
     with pytest.raises(IntegrityError, match="not a CIFAR pickle"):
         read_batch(data, "one", "labels")
+
+
+def test_a_pickle_that_would_fill_the_memory_is_refused():
+    """Some bytes ask for 64 GB: a number to remember an object by, a text that is encoded again and again."""
+    remembers = b"\x80\x02X\x01\x00\x00\x00ar" + struct.pack("<I", 2**32 - 1) + b"."
+    text = b"X" + struct.pack("<I", 1 << 16) + b"a" * (1 << 16) + b"q\x00"
+    codec = b"X\x06\x00\x00\x00latin1q\x01c_codecs\nencode\nq\x02"
+    repeats = b"\x80\x02(" + text + codec + b"h\x02h\x00h\x01\x86R" * 10**6 + b"l."
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for data, words in ((remembers, "remembers an object"), (repeats, "grows without end")):
+        with pytest.raises(IntegrityError, match=words):
+            read_batch(data, "one", "labels")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000, "KiB"
 
 
 def test_a_pickle_cannot_change_the_reader_for_the_next_one():

@@ -160,7 +160,7 @@ def _npy(file: Path) -> tuple[Any, None]:
     try:
         # Mapped, so that a header that promises more than the file holds is refused before memory is taken.
         values = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError, SyntaxError) as error:
+    except Exception as error:  # a damaged header can raise anything
         raise IntegrityError(f"{file}: not an array of numbers: {error}") from None
     if not isinstance(values, np.ndarray):
         raise IntegrityError(f"{file}: {type(values).__name__}; expected one array")
@@ -204,7 +204,8 @@ def _pt(file: Path, entry: str | None) -> tuple[Any, Any]:
         with torch.serialization.safe_globals(admitted):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file can raise anything
-        raise IntegrityError(f"{file}: not a file of arrays: {str(error).splitlines()[0]}") from None
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise IntegrityError(f"{file}: not a file of arrays: {reason}") from None
     arrays = content if isinstance(content, dict) else {}
     if not isinstance(arrays.get(entry), np.ndarray):
         raise IntegrityError(f"{file}: no array {entry!r}; it has {sorted(map(str, arrays))}")

@@ -3,6 +3,7 @@
 # The one place where pickle is imported; find_class below admits nothing that could run a program.
 import io
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -35,18 +36,29 @@ class _Array:
         self.state = state[0]
 
 
-# str.encode for _codecs.encode: the same for text, and knows no codecs but those of text.
 _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): _Array,
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
-    ("_codecs", "encode"): str.encode,
 }
 
 
 class _Restricted(pickle.Unpickler):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="bytes")
+        self.room = len(data)
+
+    def encode(self, text: str, codec: str) -> bytes:
+        """Stands in for ``_codecs.encode``: knows the codecs of text only, and encodes no text twice."""
+        self.room -= len(text)
+        if self.room < 0:
+            raise pickle.UnpicklingError("it grows without end")
+        return text.encode(codec)
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return self.encode
         try:
             return _STAND_INS[module, name]
         except KeyError:
@@ -69,7 +81,8 @@ def read_batch(data: bytes, name: str, label_key: str) -> tuple[npt.NDArray[np.u
             another type or shape.
     """
     try:
-        content = _Restricted(io.BytesIO(data), encoding="bytes").load()
+        _check_memo(data)
+        content = _Restricted(data).load()
     except Exception as error:  # a damaged pickle can raise anything
         raise IntegrityError(f"{name}: not a CIFAR pickle: {error}") from None
     if not isinstance(content, dict):
@@ -82,6 +95,13 @@ def read_batch(data: bytes, name: str, label_key: str) -> tuple[npt.NDArray[np.u
     if not isinstance(labels, list):
         raise IntegrityError(f"{name}: {label_key!r} is a {type(labels).__name__}; expected a list")
     return _pixels(entries["data"], name), labels
+
+
+def _check_memo(data: bytes) -> None:
+    """The unpickler takes memory for as many remembered objects as the largest number among them says."""
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name.endswith("PUT") and int(argument or 0) > len(data):
+            raise pickle.UnpicklingError(f"it remembers an object under the number {argument}")
 
 
 def _pixels(array: Any, name: str) -> npt.NDArray[np.uint8]:

@@ -178,8 +178,8 @@ def _net(tensors: dict[str, torch.Tensor], path: Path) -> WeightNet:
 def _load_published(path: Path) -> WeightingFunction:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a damaged or hostile file can raise anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise IntegrityError(f"{path}: not a plain state dict: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise IntegrityError(f"{path}: not a plain state dict: it holds other things than tensors")
