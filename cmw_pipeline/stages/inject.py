@@ -70,16 +70,15 @@ def run(job: Job) -> None:
     labels, split = clean.copy(), table["split"].to_numpy(copy=True)
     labels[train] = drawn
     split[train[~kept]] = UNUSED
-    known = FACTS[job.params["source"]].files is None or table["split"] != TRAIN
-    biased = pd.DataFrame(
-        {
-            "index": table["index"],
-            "label": labels,
-            "clean_label": pd.Series(clean, dtype="Int16").where(known),
-            "split": split,
-            "is_flipped": labels != clean,
-        }
-    )
+    known = np.full(len(clean), FACTS[job.params["source"]].files is None) | (table["split"] != TRAIN)
+    columns = {
+        "index": table["index"],
+        "label": labels,
+        "clean_label": pd.Series(clean, dtype="Int16").where(known),
+        "split": split,
+        "is_flipped": labels != clean,
+    }
+    biased = pd.DataFrame(columns)
     write_table(job.out / LABELS, biased, LABEL_COLUMNS)
     flipped = int(biased["is_flipped"].sum())
     job.notes["class_counts"] = np.bincount(drawn[kept], minlength=num_classes).tolist()
