@@ -162,6 +162,9 @@ def one_round(root, rng, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument(
+        "--first", type=int, default=0, help="the number of the first round, which decides its draws"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -169,7 +172,7 @@ def main():
         expected, seconds = undisturbed(folder / "undisturbed")
         click.echo(f"undisturbed: {seconds:.1f} s, {len(expected)} files")
         victims = Counter()
-        for number in range(options.rounds):
+        for number in range(options.first, options.first + options.rounds):
             root = folder / f"round-{number}"
             kills, found = one_round(root, random.Random(f"{options.seed}/{number}"), seconds)
             assert found == expected, {key for key in expected if found.get(key) != expected[key]}
