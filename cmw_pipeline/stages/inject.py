@@ -78,9 +78,8 @@ def run(job: Job) -> None:
         "split": split,
         "is_flipped": labels != clean,
     }
-    biased = pd.DataFrame(columns)
-    write_table(job.out / LABELS, biased, LABEL_COLUMNS)
-    flipped = int(biased["is_flipped"].sum())
+    write_table(job.out / LABELS, pd.DataFrame(columns), LABEL_COLUMNS)
+    flipped = int((labels != clean).sum())
     job.notes["class_counts"] = np.bincount(drawn[kept], minlength=num_classes).tolist()
     job.notes["class_sizes"] = sizes.tolist()
     job.notes["flipped"] = flipped
