@@ -169,7 +169,7 @@ def test_the_names_in_a_checkpoint_stay():
         name: list(dict.fromkeys(key.partition(".")[0] for key in make(name).state_dict())) for name in NAMES
     }
     assert tops.pop("small-cnn") == ["features", "classifier"]
-    assert tops.pop("vgg16-bn") == ["features", "hidden", "classifier"]
+    assert tops.pop("vgg16-bn") == tops.pop("small-vgg") == ["features", "hidden", "classifier"]
     assert all(names == ["stem", "stages", "classifier"] for names in tops.values())
     assert [key for key in make("small-cnn").state_dict() if "num" not in key and "running" not in key] == [
         *("features.0.weight", "features.1.weight", "features.1.bias"),

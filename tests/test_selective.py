@@ -9,19 +9,22 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 from tiny import options, state, task
 from torch import nn
+from torch.func import functional_call
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.schema import Network
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.io.tables import read_table
+from cmw_pipeline.meta.lookahead import lookahead_gradient
 from cmw_pipeline.meta.tangent import Forward
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.registry import build
 from cmw_pipeline.metrics.selective import COVERAGES, aurc, risk_coverage, selective_error
 from cmw_pipeline.models import registry as models
-from cmw_pipeline.models.heads import AbstainHead, SelectHead
+from cmw_pipeline.models.heads import AbstainHead, SelectHead, replacement
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.stages import download, inject, train
 from cmw_pipeline.stages.base import make
@@ -145,6 +148,40 @@ def test_vgg16_ends_in_one_pixel_and_has_the_published_dropout():
     assert rates == [0.3, 0.4, *[0.4] * 6, 0.5, 0.5]
 
 
+def test_the_small_vgg_is_the_beginning_of_the_large_one():
+    small, large = (models.build(Network(name=n, width=4), 1, 10, 0) for n in ("small-vgg", "vgg16-bn"))
+    until = len(small.features) - 1  # where the dropout of half comes
+    shapes = [[p.shape for p in m.features[:until].parameters()] for m in (small, large)]
+    assert shapes[0] == shapes[1]
+    assert [str(m) for m in small.features[:until]] == [str(m) for m in large.features[:until]]
+
+
+@pytest.mark.parametrize("name", ["vgg16-bn", "small-vgg"])
+def test_an_untrained_vgg_is_undecided(name):
+    """Logits of several units in the first step would drown what little the gradient says behind dropout."""
+    model = models.build(Network(name=name, width=16), 1, 10, 0).train()
+    loss = nn.functional.cross_entropy(model(torch.randn(64, 1, 8, 8)), torch.arange(64) % 10)
+    assert loss.item() == pytest.approx(math.log(10), abs=0.1)
+
+
+def test_the_small_vgg_learns_digits_under_dropout():
+    images, labels = load_digits(return_X_y=True)
+    x = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 16
+    y = torch.tensor(labels)
+    model = models.build(Network(name="small-vgg", width=16), 1, 10, 0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    torch.manual_seed(0)
+    for step in range(150):
+        rows = torch.arange(100 * step, 100 * (step + 1)) % 1400
+        loss = nn.functional.cross_entropy(model.train()(x[rows]), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        hits = model.eval()(x[1400:]).argmax(1) == y[1400:]
+    assert hits.float().mean() > 0.8
+
+
 def test_the_tangent_knows_every_operation_of_vgg16():
     torch.manual_seed(0)
     model = models.build(Network(name="vgg16-bn", width=4), 1, 4, 0).train()
@@ -223,6 +260,125 @@ def test_selecting_everything_is_cross_entropy():
     logits = torch.cat([Z[:, :3], torch.full((2, 1), 40.0), Z[:, :3]], dim=1)
     ours = method("selective-net", share=1.0).objective(logits, BATCH)
     torch.testing.assert_close(ours, nn.functional.cross_entropy(Z[:, :3], Y))
+
+
+# --- the same under CMW-Net's weights
+
+PLAIN = ["deep-gamblers", "sat-selective", "selective-net"]
+
+
+class Told(nn.Module):
+    """A weight net that gives what it is told, by group."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = torch.tensor(values)
+
+    def forward(self, losses, groups):
+        return self.values[groups]
+
+
+def weighted(kind, values=(1.0, 1.0, 1.0), **changes):
+    """Class by class, one group each."""
+    ours = method(f"{kind}-cmw-net", **changes)
+    ours.weight_net = Told(values)
+    ours.groups.copy_(torch.tensor([0, 1, 2]))
+    return ours
+
+
+def outputs(kind):
+    return torch.cat([Z, Z[:, :3] / 2], dim=1) if kind == "selective-net" else Z
+
+
+@pytest.mark.parametrize("normalisation", ["mean", "sum"])
+@pytest.mark.parametrize("kind", PLAIN)
+def test_weights_of_one_leave_the_method_as_it_is(kind, normalisation):
+    ours, plain, z = weighted(kind, normalisation=normalisation), method(kind), outputs(kind)
+    for each in (ours, plain):
+        each.observe(z, BATCH)
+    torch.testing.assert_close(ours.objective(z, BATCH), plain.objective(z, BATCH))
+    torch.testing.assert_close(ours.confidence(z[:, :3]), plain.confidence(z[:, :3]))
+    assert ours.head == plain.head
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_weights_count_from_the_start_epoch_on(kind):
+    ours, plain, z = (
+        weighted(kind, (0.1, 5.0, 0.3), start_epoch=2),
+        method(kind, start_epoch=2),
+        outputs(kind),
+    )
+    for epoch in range(3):
+        ours.begin_epoch(epoch)
+        plain.begin_epoch(epoch)
+        same = torch.allclose(ours.objective(z, BATCH), plain.objective(z, BATCH))
+        assert same == (epoch < 2)
+
+
+@pytest.mark.parametrize("kind", PLAIN[:2])
+def test_a_weight_is_that_of_the_given_label(kind):
+    plain = method(kind)
+    plain.observe(Z, BATCH)
+    losses = plain.losses(Z, BATCH)
+    mean, scaled = (weighted(kind, (9.0, 0.2, 0.6), normalisation=n) for n in ("mean", "sum"))
+    for ours, expected in (
+        (mean, 0.6 * losses[0] + 0.2 * losses[1]),
+        (scaled, 1.5 * losses[0] + 0.5 * losses[1]),
+    ):
+        ours.observe(Z, BATCH)
+        torch.testing.assert_close(ours.objective(Z, BATCH), expected / 2)
+
+
+def test_selective_net_weighs_both_cross_entropies_and_not_the_coverage():
+    z = outputs("selective-net")
+    g = z[:, 3].sigmoid()
+    first = -z[:, :3].log_softmax(1)[[0, 1], Y]
+    second = -z[:, 4:].log_softmax(1)[[0, 1], Y]
+    v = torch.tensor([0.6, 0.2])
+    expected = 0.5 * ((g * v * first).sum() / g.sum() + 32 * (0.8 - g.mean()).clamp(min=0) ** 2)
+    expected = expected + 0.5 * (v * second).mean()
+    ours = weighted("selective-net", (9.0, 0.2, 0.6), normalisation="mean", coverage=0.8)
+    torch.testing.assert_close(ours.objective(z, BATCH), expected)
+
+
+def test_what_sat_remembers_is_saved_with_the_weights():
+    ours = method("sat-selective-cmw-net")
+    ours.observe(Z, BATCH)
+    assert ours.state_dict()["base.trust"].tolist() != [1.0, 1.0]
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_the_meta_gradient_is_that_of_double_backward(kind):
+    """Through the method's own loss, by a second-order graph; the meta loss is of the K classes only."""
+    torch.manual_seed(0)
+    problem = Problem(4, torch.arange(4).repeat_interleave(torch.tensor([2, 3, 4, 9])))
+    ours = build(options(f"{kind}-cmw-net", start_epoch=0), problem, 0).double()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.Tanh(), replacement(ours.head, nn.Linear(8, 4)))
+    model = model.double().train()
+    if kind == "sat-selective":
+        ours.base.trust = ours.base.trust.float()  # a memory of float32 predictions
+    data, meta = (torch.randn(7, 1, 2, 3, dtype=torch.float64) for _ in range(2))
+    batch = Batch(data, torch.arange(7) % 4, torch.arange(7))
+    clean = Batch(meta, torch.arange(7) % 4, torch.arange(7))
+    ours.observe(model(data).detach(), batch)
+    theta = ours.theta(batch)
+    found = lookahead_gradient(
+        Forward(model, data),
+        lambda z: ours.virtual_objective(z, batch),
+        meta,
+        lambda z: ours.meta_objective(z, clean),
+        0.3,
+        theta,
+    )
+    weights = dict(model.named_parameters())
+    loss = ours.objective(functional_call(model, weights, (data,)), batch)
+    slope = torch.autograd.grad(loss, list(weights.values()), create_graph=True, allow_unused=True)
+    ahead = {k: w if g is None else w - 0.3 * g for (k, w), g in zip(weights.items(), slope, strict=True)}
+    z = functional_call(model, ahead, (meta,))
+    expected = torch.autograd.grad(nn.functional.cross_entropy(z[:, :4], clean.labels), theta)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    assert max(float(g.abs().max()) for g in found) > 0
 
 
 # --- scores

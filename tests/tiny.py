@@ -45,6 +45,9 @@ NEEDED = {
     "forward": {"first": {"method": "erm"}},
     "cmw-net-partial": {"first": {"method": "proden"}, "meta_set": "lowest-2", "meta_batch": 4},
     "reed-like": {"first": {"method": "simclr"}, "batch_size": 4},
+    "selective-net-cmw-net": {"meta_set": "lowest-2", "meta_batch": 4},
+    "deep-gamblers-cmw-net": {"meta_set": "lowest-2", "meta_batch": 4},
+    "sat-selective-cmw-net": {"meta_set": "lowest-2", "meta_batch": 4},
 }
 """Options without a default."""
 
