@@ -46,7 +46,8 @@ def test_the_graph_that_is_compiled_is_the_iteration_and_never_waits_for_the_hos
     for graph in graphs:
         targets = {str(node.target) for node in graph.graph.nodes}
         assert not any("_local_scalar_dense" in target for target in targets)
-    assert len(graphs) <= 2  # one program with a meta step, one without: not one an epoch
+    turns = 2 if kind == "dynamic-loss" else 1
+    assert len(graphs) <= 1 + turns  # one program with a meta step, one without: not one an epoch
 
 
 @pytest.mark.parametrize("kind", ["erm", "cmw-net", "cmw-net-sl"])

@@ -40,7 +40,9 @@ def recipe(**changes):
 META_KINDS = ("l2rw", "mcw", "mw-net", "cmw-net", "cmw-net-sl")
 WEIGHT_NET_KINDS = META_KINDS[2:]
 NEEDED = {
-    "selfie": {"forget_rate": 0.4},
+    "active-bias": {"start_epoch": 1},
+    "selfie": {"forget_rate": 0.4, "start_epoch": 1, "window": 2, "entropy": 0.5},
+    "dynamic-loss": {"start_epoch": 1, "ranks": 5},
     "co-teaching": {"forget_rate": 0.4},
     "forward": {"first": {"method": "erm"}},
     "cmw-net-partial": {"first": {"method": "proden"}, "meta_set": "lowest-2", "meta_batch": 4},

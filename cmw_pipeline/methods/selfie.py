@@ -24,6 +24,8 @@ class Selfie(Method):
     code passes the chosen samples again for the step; here one pass serves both.
     """
 
+    steady = True
+
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.threshold = options.entropy
@@ -94,4 +96,4 @@ def _kept_corrections(options: Options, problem: Problem, empty: torch.Tensor) -
             f"the run before a restart of SELFIE, {options.first.method!r}, keeps no corrected labels",
             "name a method of kind selfie as its first",
         )
-    return problem.first_memory["corrected"].to(empty)
+    return problem.first_memory["corrected"].to(empty, copy=True)
