@@ -20,7 +20,9 @@ PROBLEM = Problem(CLASSES, LABELS)
 
 
 def method(problem=PROBLEM, **changes):
-    made = build(options("selfie", **({"start_epoch": 0, "window": 3, "entropy": 0.05} | changes)), problem, seed=1)
+    made = build(
+        options("selfie", **({"start_epoch": 0, "window": 3, "entropy": 0.05} | changes)), problem, seed=1
+    )
     made.begin_epoch(0)
     return made
 
