@@ -23,7 +23,7 @@ _MAX_SHOWN = 40
 _BAD_SCALARS = (ValueError, LookupError, AttributeError)
 """What PyYAML's own constructors raise on scalars such as ``2020-13-45`` and ``!!bool x``."""
 _YAML_FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*[eE][-+][0-9]+")
-NEED_TEACHER = ("cmw-net-sl", "elr-plus")
+NEED_TEACHER = ("cmw-net-sl", "transfer-sl", "elr-plus")
 """Kinds of methods that ask the moving average of the network, which a recipe has by its ``ema``."""
 Problem = tuple[str, str]
 """(place, what is wrong and what would be right)."""
@@ -185,7 +185,7 @@ def _broken_references(raw: Any) -> list[Problem]:
         beside = _dict(table).get("beside_published_weighting")
         problems += _broken_run(raw, beside, f"tables.{name}.beside_published_weighting")
     for name, method in _dict(raw.get("methods")).items():
-        if _dict(method).get("kind") == "transfer":
+        if str(_dict(method).get("kind")).startswith("transfer"):
             problems += _broken_run(raw, _dict(method).get("weighting"), f"methods.{name}.weighting")
     return problems
 

@@ -18,7 +18,7 @@ from cmw_pipeline.config.cell import Cell as Cell
 from cmw_pipeline.config.datasets import class_map
 from cmw_pipeline.config.label_files import check_files
 from cmw_pipeline.config.meta_names import parse_meta
-from cmw_pipeline.config.methods import MetaLearned, Method, Transfer, WeightNetMethod
+from cmw_pipeline.config.methods import MetaLearned, Method, Transferred, WeightNetMethod
 from cmw_pipeline.config.schema import Params, Table
 from cmw_pipeline.errors import ConfigError
 
@@ -175,8 +175,8 @@ class Plan:
 
     def run(self, cell: Cell) -> Artefact:
         """The artefact that holds a cell's rows."""
-        kind = self._get("methods", cell.method).kind
-        return self.transfer(cell.name) if kind == "transfer" else self.train(cell.name)
+        transfers = isinstance(self._get("methods", cell.method), Transferred)
+        return self.transfer(cell.name) if transfers else self.train(cell.name)
 
     def unfinished(self, table: str, root: Path) -> list[Cell]:
         """The cells of a table whose run is not in the project yet."""
@@ -219,14 +219,14 @@ class Plan:
     def _training(self, stage: str, name: str) -> Artefact:
         cell = Cell.parse(name)
         method, recipe = self.options(cell), self._get("recipes", cell.recipe)
-        if (method.kind == "transfer") != (stage == "transfer"):
-            right = "transfer" if method.kind == "transfer" else "train"
+        right = "transfer" if isinstance(method, Transferred) else "train"
+        if right != stage:
             raise ConfigError(f"{name}: {cell.method!r} is made by `cmw {right}`, not by `cmw {stage}`")
         biased = self.inject(f"{cell.dataset}/{cell.bias}")
         inputs = {"raw": biased.inputs["raw"], "biased": biased}
         if isinstance(method, MetaLearned):
             inputs["metaset"] = self.metaset(f"{cell.dataset}/{cell.bias}/{method.meta_set}")
-        if isinstance(method, Transfer):
+        if isinstance(method, Transferred):
             inputs["weighting"] = self.export(method.weighting)
         if first := getattr(method, "first", None):
             bias, at = first.bias or cell.bias, first.recipe or cell.recipe

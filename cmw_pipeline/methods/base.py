@@ -20,6 +20,7 @@ from torch import nn
 
 from cmw_pipeline.config.methods import MethodBase
 from cmw_pipeline.meta.weighting import WeightingFunction
+from cmw_pipeline.methods.mixing import mix
 
 View = Literal["plain", "weak", "strong"]
 """How an image is shown: as it is; cropped and flipped by the recipe; the same with AutoAugment on top."""
@@ -103,6 +104,8 @@ class Networks:
     """The student's moving average, where the recipe has one."""
     scan: Callable[[nn.Module], torch.Tensor]
     """(N, K) logits of a network on the training set, in evaluation mode, without augmentation."""
+    mix: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = mix
+    """Images, each with its partner, by λ; of a share of a batch with partners in the whole of it."""
 
 
 class Method(nn.Module):
@@ -117,6 +120,8 @@ class Method(nn.Module):
     steady: bool = False
     """Whether an active epoch's iteration is the same tensor program in all of them: buffers change in place,
     and nothing that the host decides changes but ``active`` and the teacher's decay."""
+    divisible: bool = False
+    """Whether several processes can train it although it prepares images or calls the network by itself."""
     towers: int = 1
     """Networks side by side; two of them give logits (B, 2, K) in training mode."""
     needs_teacher: bool = False

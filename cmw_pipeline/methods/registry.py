@@ -41,6 +41,7 @@ from cmw_pipeline.methods.selective_net import SelectiveNet, SelectiveNetCmw
 from cmw_pipeline.methods.selfie import Selfie
 from cmw_pipeline.methods.simclr import SimClr
 from cmw_pipeline.methods.transfer import Transfer
+from cmw_pipeline.methods.transfer_sl import TransferSl
 
 METHODS: dict[str, Any] = {
     "erm": Erm,
@@ -57,6 +58,7 @@ METHODS: dict[str, Any] = {
     "cmw-net": CmwNet,
     "cmw-net-sl": CmwNetSl,
     "transfer": Transfer,
+    "transfer-sl": TransferSl,
     "m-correction": MCorrection,
     "dividemix": DivideMix,
     "co-teaching": CoTeaching,

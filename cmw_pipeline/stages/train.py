@@ -199,7 +199,8 @@ def share(task: Task, state: TrainState, team: Team) -> tuple[Task, TrainState]:
         ConfigError: the method works on images of the whole batch, or the batch cannot be divided.
     """
     method = type(state.method)
-    if method.prepare is not Method.prepare or method.logits is not Method.logits:
+    plain = method.prepare is Method.prepare and method.logits is Method.logits
+    if not (plain or method.divisible):
         raise ConfigError(f"{method.__name__} trains on one process only", "start it without torchrun")
     sizes = [task.recipe.batch_size, *([task.meta.batch_size] if task.meta else [])]
     if any(size % team.size for size in sizes):
@@ -207,7 +208,9 @@ def share(task: Task, state: TrainState, team: Team) -> tuple[Task, TrainState]:
             f"batches of {sizes} samples cannot be divided among {team.size} processes",
             "choose batch sizes that are multiples of the number of processes",
         )
-    return dataclasses.replace(task, team=team), dataclasses.replace(state, shared=Shared(state.model, team))
+    teacher = None if state.teacher is None else Shared(state.teacher.module, team)
+    shared = Shared(state.model, team)
+    return dataclasses.replace(task, team=team), dataclasses.replace(state, shared=shared, asked=teacher)
 
 
 def _write(job: Job, task: Task, state: TrainState, samples: Split, test: Split) -> None:

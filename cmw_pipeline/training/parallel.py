@@ -139,3 +139,8 @@ class Shared(nn.Module):
         logits = functional_call(self.network, shared, (images,))
         whole: torch.Tensor = _Gather.apply(logits, self.team)
         return whole
+
+    def mix(self, images: torch.Tensor, partners: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
+        """λ x_i + (1 − λ) x_π(i) of this process's images, whose partners may be any of the whole batch."""
+        own = partners[self.team.share(len(partners))]
+        return lam * images + (1 - lam) * gathered(images, self.team)[own]

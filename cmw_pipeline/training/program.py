@@ -87,7 +87,7 @@ def iterate(
     method = state.method
     with forward_precision(recipe.precision, state.device):
         with torch.no_grad():
-            batch = method.prepare(batch, Networks(state.model, state.teacher, _no_scan))
+            batch = method.prepare(batch, _networks(state))
         watched = watched and state.device.type == "cpu"
         lean = recipe.low_memory
         model = state.shared or state.model
@@ -141,6 +141,12 @@ def _refill(batch: Batch, tensors: Iterator[torch.Tensor]) -> Batch:
     views = tuple(next(tensors) for _ in batch.views)
     others = tuple(_refill(other, tensors) for other in batch.others)
     return dataclasses.replace(batch, images=images, labels=labels, rows=rows, views=views, others=others)
+
+
+def _networks(state: TrainState) -> Networks:
+    if state.shared is None:
+        return Networks(state.model, state.teacher, _no_scan)
+    return Networks(state.model, state.asked, _no_scan, state.shared.mix)
 
 
 def _no_scan(network: nn.Module) -> torch.Tensor:

@@ -30,6 +30,8 @@ class TrainState:
     """Scalar float64: sum of this epoch's training losses so far."""
     shared: Shared | None = None
     """The model as it trains on several processes; None for one."""
+    asked: Shared | None = None
+    """The teacher likewise."""
     epoch: int = 0
     step: int = 0
     """Steps done in this epoch."""

@@ -34,6 +34,8 @@ from cmw_pipeline.config.methods.twins import CoTeaching, Decoupling, ElrPlus, P
 from cmw_pipeline.config.methods.weighting import CmwNet, CmwNetSl, DynamicLoss, L2rw, Mcw, MwNet
 from cmw_pipeline.config.methods.weighting import MetaLearned as MetaLearned
 from cmw_pipeline.config.methods.weighting import Transfer as Transfer
+from cmw_pipeline.config.methods.weighting import Transferred as Transferred
+from cmw_pipeline.config.methods.weighting import TransferSl as TransferSl
 from cmw_pipeline.config.methods.weighting import WeightNetMethod as WeightNetMethod
 
 Method = Annotated[
@@ -51,6 +53,7 @@ Method = Annotated[
     | CmwNet
     | CmwNetSl
     | Transfer
+    | TransferSl
     | Elr
     | Sat
     | Lrt

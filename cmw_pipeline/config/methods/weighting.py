@@ -76,20 +76,30 @@ class CmwNet(WeightNetMethod):
     groups: Count = 3
 
 
-class CmwNetSl(WeightNetMethod):
-    """CMW-Net-SL: the weight that a given label loses goes to the teacher's soft label."""
+class SoftLabels(MethodBase):
+    """What the methods share that give a teacher's soft label what the given label loses in weight."""
 
-    kind: Literal["cmw-net-sl"]
-    groups: Count = 3
     mixup: NonNegative = Field(1.0, description="α of Beta(α, α); 0: no mixup")
     memory: Fraction = Field(0.0, description="share of the old soft label that stays; 0: none is kept")
     memory_start: Literal["given", "teacher"] = Field(
         "teacher", description="the first soft label: the given label, or the teacher's"
     )
+    memory_top: Count | None = Field(
+        None,
+        exclude_if=lambda value: value is None,  # so that runs keep the paths they had before the option
+        description="so many classes of each soft label are kept, in half precision; null: all, in single",
+    )
     partner_weight: Literal["partner-label", "permuted"] = Field(
         "partner-label",
         description="a mixed partner's weight: of its label on this image, or as published for Table 2",
     )
+
+
+class CmwNetSl(WeightNetMethod, SoftLabels):
+    """CMW-Net-SL: the weight that a given label loses goes to the teacher's soft label."""
+
+    kind: Literal["cmw-net-sl"]
+    groups: Count = 3
     meta_mixup: NonNegative = Field(0.0, description="α of the meta batch's mixup; 0: none")
     teacher_until: Epoch | None = Field(None, description="the teacher stands still from this epoch on")
     first: First | None = Field(None, description="ours: a SimCLR run to start from; null: from scratch")
@@ -125,9 +135,20 @@ class DynamicLoss(MethodBase):
     meta_net: MetaNets = MetaNets()
 
 
-class Transfer(MethodBase):
+class Transferred(MethodBase):
     """Training under a frozen weighting function that another run learned."""
 
-    kind: Literal["transfer"]
     weighting: RunName = Field(description="the run it was learned in: dataset/bias/method/recipe/seedN")
     normalisation: Literal["mean", "sum"] = "mean"
+
+
+class Transfer(Transferred):
+    """A weighted mean of the losses."""
+
+    kind: Literal["transfer"]
+
+
+class TransferSl(Transferred, SoftLabels):
+    """What the function takes from the given label goes to the teacher's soft label."""
+
+    kind: Literal["transfer-sl"]
