@@ -71,12 +71,20 @@ def lookup(table: str, metric: str) -> dict[tuple[str, str, str], Published]:
     }
 
 
-def printed_bias(dataset: str, bias: str) -> str:
-    """The name by which ``published.csv`` has a bias: there it is the noise, here also whose draw it is.
+def printed_column(dataset: str, bias: str) -> tuple[str, str]:
+    """The dataset and bias by which ``published.csv`` has a column of ours.
 
-    >>> printed_bias("cifar10", "plc:type1-0.35+plc:asym-0.3")
-    'type1-0.35+two-way:asym-0.3'
+    There a bias is the noise, here also whose draw it is; data with noise of their own are ``native`` there.
+
+    >>> printed_column("cifar10", "plc:type1-0.35+plc:asym-0.3")
+    ('cifar10', 'type1-0.35+two-way:asym-0.3')
+    >>> printed_column("web-bird", "none")
+    ('web_bird', 'native')
     """
+    return dataset.replace("-", "_"), "native" if bias == "none" else _printed_bias(dataset, bias)
+
+
+def _printed_bias(dataset: str, bias: str) -> str:
     if "type" not in bias:
         return bias
     pairs = {"cifar10": "two-way", "cifar100": "blocks"}.get(dataset, "plc")

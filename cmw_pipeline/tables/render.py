@@ -19,7 +19,7 @@ from cmw_pipeline.tables.aggregate import (
     summaries,
 )
 from cmw_pipeline.tables.markdown import MISSING, grid, plain, value, winners
-from cmw_pipeline.tables.published import Published, lookup, printed_bias
+from cmw_pipeline.tables.published import Published, lookup, printed_column
 from cmw_pipeline.tables.risk import RISK_NOTE, risk_sections
 
 _SMOKE, _FAR = "†", "‡"
@@ -101,7 +101,7 @@ def _results(plan: Layout, points: pd.DataFrame, known: dict[tuple[str, str, str
 
 def _quoted(plan: Layout, known: dict[tuple[str, str, str], Published]) -> list[list[str]]:
     """The lines of what is only quoted; none beside values that are no published ones."""
-    columns = [(column.dataset, printed_bias(column.dataset, column.bias)) for column in plan.columns]
+    columns = [printed_column(column.dataset, column.bias) for column in plan.columns]
     lines = []
     for label in plan.quoted if known else ():
         found = [known.get((*column, label)) for column in columns]
@@ -214,7 +214,7 @@ def _published_at(
     plan: Layout, known: dict[tuple[str, str, str], Published], place: Place
 ) -> Published | None:
     row, column = plan.rows[place[0]], plan.columns[place[1]]
-    return known.get((column.dataset, printed_bias(column.dataset, column.bias), row.label))
+    return known.get((*printed_column(column.dataset, column.bias), row.label))
 
 
 def _cells(plan: Layout, texts: dict[Place, str], more: Sequence[list[str]] = ()) -> str:
