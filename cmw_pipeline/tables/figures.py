@@ -183,10 +183,11 @@ def risk_figure(path: Path, points: pd.DataFrame) -> None:
                 ax.plot(means.index, means, color=colour, linestyle=dashes, linewidth=1.6, label=name)
             ax.set_title(panel, fontsize=10)
             ax.set_ylim(bottom=0)
+            ax.tick_params(labelbottom=True)  # the last line of panels may be short
+            ax.set_xlabel("coverage: the surest predictions, %")
+            ax.set_ylabel("test error among them, %")
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
-        figure.supxlabel("coverage: the surest predictions, % of the test samples", fontsize=10)
-        figure.supylabel("test error among them, %", fontsize=10)
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=2)
         _save(figure, path)
