@@ -27,7 +27,8 @@ class SoftLabelled(Method):
         self.soft_options, self.soft_normalisation = options, normalisation
         labels, classes = problem.labels, problem.num_classes
         if options.memory_top is None:
-            start = F.one_hot(labels, classes).float() if options.memory else torch.empty(0, classes)
+            dtype = torch.get_default_dtype()
+            start = F.one_hot(labels, classes).to(dtype) if options.memory else torch.empty(0, classes)
             self.register_buffer("soft_labels", start)
             return
         top = min(options.memory_top, classes)
@@ -40,7 +41,8 @@ class SoftLabelled(Method):
         if self.soft_options.memory_top is None:
             soft: torch.Tensor = self.get_buffer("soft_labels")[rows]
             return soft
-        top, classes = self.get_buffer("top_labels")[rows].float(), self.get_buffer("top_classes")[rows]
+        top = self.get_buffer("top_labels")[rows].to(torch.get_default_dtype())
+        classes = self.get_buffer("top_classes")[rows]
         left, others = (1 - top.sum(dim=1, keepdim=True)).clamp(min=0), self.num_classes - top.shape[1]
         spread = (left / max(others, 1)).expand(-1, self.num_classes)
         return spread.scatter(1, classes.long(), top)

@@ -1,0 +1,206 @@
+"""Soft labels in bounded memory, and CMW-Net-SL under a frozen function."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import CLASSES, TRAIN, options, recipe, state, task
+
+from cmw_pipeline.meta.weight_net import WeightNet
+from cmw_pipeline.meta.weighting import WeightingFunction
+from cmw_pipeline.methods import registry as methods
+from cmw_pipeline.methods.base import Batch, Networks, Problem
+from cmw_pipeline.runtime.signals import StopRequest
+from cmw_pipeline.runtime.team import SOLO
+from cmw_pipeline.stages.train import share
+from cmw_pipeline.training.loop import train
+
+TESTS = Path(__file__).parent
+SL = {"meta_set": "lowest-2", "memory": 0.9, "start_epoch": 1}
+TRANSFER = {"weighting": "digits/none/cmw-net/r/seed0", "memory": 0.9, "start_epoch": 1}
+
+
+def frozen(seed=0):
+    torch.manual_seed(seed)
+    net = WeightNet(20, 3)
+    net.loss_max.fill_(5.0)
+    return WeightingFunction(net, np.arange(3), {})
+
+
+def method(num_classes=6, count=20, **changes):
+    labels = torch.arange(count) % num_classes
+    return methods.build(options("cmw-net-sl", **changes), Problem(num_classes, labels), seed=0)
+
+
+# --- the memory
+
+
+@given(seed=st.integers(0, 1000), top=st.integers(1, 8))
+@settings(max_examples=40, deadline=None)
+def test_the_largest_entries_are_kept_and_the_rest_is_shared(seed, top):
+    kept = method(memory=0.9, memory_top=top)
+    soft = torch.from_numpy(np.random.default_rng(seed).dirichlet(np.full(6, 0.3), 4)).float()
+    rows = torch.tensor([3, 17, 0, 5])
+    kept.remember(rows, soft)
+    found = kept.recalled(rows)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(4), rtol=0, atol=2e-3)
+    assert (found >= 0).all()
+    exact = min(top, 6)
+    largest = soft.sort(dim=1, descending=True)
+    for row in range(4):
+        classes = largest.indices[row]
+        torch.testing.assert_close(
+            found[row, classes[:exact]], soft[row, classes[:exact]], rtol=1e-3, atol=1e-6
+        )
+        rest = found[row, classes[exact:]]
+        if len(rest):
+            assert (rest - (1 - soft[row, classes[:exact]].sum()) / len(rest)).abs().max() < 2e-3
+
+
+def test_it_begins_with_the_given_labels():
+    for top in (None, 1, 3, 6, 50):
+        kept = method(memory=0.9, memory_top=top)
+        expected = torch.nn.functional.one_hot(torch.arange(20) % 6, 6).float()
+        assert torch.equal(kept.recalled(torch.arange(20)), expected)
+
+
+def test_other_samples_are_not_touched():
+    kept = method(memory=0.9, memory_top=2)
+    kept.remember(torch.tensor([4]), torch.full((1, 6), 1 / 6))
+    others = torch.tensor([n for n in range(20) if n != 4])
+    assert torch.equal(kept.recalled(others), torch.nn.functional.one_hot(others % 6, 6).float())
+
+
+def test_all_of_webvision_fits():
+    """2.4 million samples of 1000 classes: 9.6 GB as floats; here a twentieth of them is measured."""
+    count, top = 120_000, 10
+    kept = methods.build(
+        options("cmw-net-sl", memory=0.9, memory_top=top),
+        Problem(1000, torch.randint(1000, (count,), generator=torch.Generator().manual_seed(0))),
+        seed=0,
+    )
+    size = sum(buffer.numel() * buffer.element_size() for buffer in kept.buffers())
+    assert 20 * size < 100 * 2**20
+
+
+def trained(kind, changes, folder, weighting=None):
+    run = task(kind, recipe=recipe(epochs=4), **changes)
+    if weighting is not None:
+        run = dataclasses.replace(run, problem=dataclasses.replace(run.problem, weighting=weighting))
+    final = state(run, kind, **changes)
+    train(run, final, StopRequest(), folder)
+    return final
+
+
+def test_with_all_classes_kept_training_is_that_of_the_dense_memory_but_for_rounding(tmp_path):
+    dense = trained("cmw-net-sl", SL, tmp_path / "dense")
+    kept = trained("cmw-net-sl", SL | {"memory_top": CLASSES}, tmp_path / "kept")
+    for ours, theirs in zip(kept.records, dense.records, strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=2e-3)
+    rows = torch.arange(TRAIN)
+    torch.testing.assert_close(kept.method.recalled(rows), dense.method.recalled(rows), rtol=0, atol=5e-3)
+
+
+def test_a_memory_of_two_classes_resumes_exactly(tmp_path):
+    changes = SL | {"memory_top": 2}
+    whole = trained("cmw-net-sl", changes, tmp_path / "whole")
+    tensors, numbers = whole.pack()
+    again = state(task("cmw-net-sl", **changes), "cmw-net-sl", **changes)
+    again.restore(tensors, numbers)
+    rows = torch.arange(TRAIN)
+    assert torch.equal(again.method.recalled(rows), whole.method.recalled(rows))
+
+
+# --- the frozen function
+
+
+def test_a_frozen_function_is_cmw_net_sl_that_does_not_learn(tmp_path):
+    """The same objective as the learning method with the same function, on the same evidence."""
+    weighting = frozen()
+    problem = Problem(CLASSES, torch.tensor([0] * 20 + [1] * 10 + [2] * 6 + [3] * 4), weighting)
+    learning = methods.build(options("cmw-net-sl", meta_set="lowest-2"), problem, seed=0)
+    learning.weight_net = weighting.net
+    given_away = methods.build(options("transfer-sl", **TRANSFER), problem, seed=0)
+    given_away.begin_epoch(1)
+    learning.begin_epoch(1)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(8, CLASSES, generator=generator)
+    evidence = {
+        "soft": torch.randn(8, CLASSES, generator=generator).softmax(dim=1),
+        "lam": torch.tensor(0.7),
+        "partners": torch.randperm(8, generator=generator),
+    }
+    labels = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+    batch = Batch(torch.empty(8), labels, torch.arange(8), evidence=evidence)
+    torch.testing.assert_close(given_away.objective(logits, batch), learning.objective(logits, batch))
+    before = [t.clone() for t in weighting.net.parameters()]
+    trained("transfer-sl", TRANSFER, tmp_path, weighting)
+    assert all(torch.equal(a, b) for a, b in zip(before, weighting.net.parameters(), strict=True))
+
+
+def test_mixing_by_the_networks_is_mixing():
+    images, partners = torch.randn(5, 1, 2, 2), torch.tensor([4, 2, 0, 1, 3])
+    mixed = Networks(torch.nn.Identity(), None, lambda network: torch.empty(0)).mix(images, partners, 0.25)
+    torch.testing.assert_close(mixed, 0.25 * images + 0.75 * images[partners])
+
+
+# --- on several processes
+
+CHANGES = {"batch_size": 8, "precision": "fp32"}
+
+
+def on_team(folder, team=SOLO):
+    """In double precision and without dropout."""
+    torch.set_default_dtype(torch.float64)
+    weighting = frozen().double()
+    run = task("transfer-sl", recipe=recipe(**CHANGES), **TRANSFER)
+    run = dataclasses.replace(run, problem=dataclasses.replace(run.problem, weighting=weighting))
+    final = state(run, "transfer-sl", dropout=0.0, **TRANSFER)
+    if team.size > 1:
+        run, final = share(run, final, team)
+    train(run, final, StopRequest(), Path(folder))
+    return final
+
+
+WORKER = """
+import sys, torch
+from cmw_pipeline.runtime.team import joined_team
+from test_soft_labels import on_team
+with joined_team("cpu") as team:
+    final = on_team(sys.argv[1] + "/side", team)
+    torch.save([final.records, [t.detach() for t in final.tensors()]], f"{sys.argv[1]}/{team.rank}.pt")
+"""
+
+
+def test_two_processes_equal_one(tmp_path):
+    """Mixing partners, soft labels and the teacher's statistics are those of the whole batch."""
+    (tmp_path / "worker.py").write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, tmp_path / "worker.py", tmp_path],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    before = torch.get_default_dtype()
+    try:
+        alone = on_team(tmp_path / "alone")
+    finally:
+        torch.set_default_dtype(before)
+    for rank in (0, 1):
+        records, tensors = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for ours, theirs in zip(alone.records, records, strict=True):
+            assert theirs["train_loss"] == pytest.approx(ours["train_loss"], rel=1e-5)
+            assert theirs["accuracy"] == ours["accuracy"]
+        for mine, found in zip(alone.tensors(), tensors, strict=True):
+            torch.testing.assert_close(found, mine.detach(), rtol=1e-5, atol=1e-5)
