@@ -125,9 +125,7 @@ def test_a_class_too_small_to_share_still_gives_one_sample():
 
 def test_at_the_start_labels_are_trusted_and_margins_move_no_gradient():
     made = method()
-    with torch.no_grad():
-        assert made.trust(batch()).mean() > 0.9
-        made.generator.layers[2].weight.zero_()
+    assert made.trust(batch()).mean() > 0.9
     z = torch.randn(6, CLASSES)
     torch.testing.assert_close(F.softmax(z + made.generator(), 1), F.softmax(z, 1))
 

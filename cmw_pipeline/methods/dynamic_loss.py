@@ -144,12 +144,13 @@ class Corrector(nn.Module):
 
 
 class MarginGenerator(nn.Module):
-    """A margin for each class, added to the logits in training."""
+    """A margin for each class, added to the logits in training; equal for all at the start."""
 
     def __init__(self, hidden: int, num_classes: int) -> None:
         super().__init__()
         self.start = nn.Parameter(torch.randn(1, hidden))
         self.layers = _perceptron(hidden, num_classes, _NEUTRAL)
+        nn.init.zeros_(self.layers.get_parameter("2.weight"))
 
     def forward(self) -> torch.Tensor:
         """(1, K) margins."""
