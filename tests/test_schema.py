@@ -145,3 +145,16 @@ def test_the_readmes_table_is_that_of_the_demo():
     readme, page = (done.stdout for done in committed)
     shown = readme.split("<!-- demo table -->\n")[1].split("\n<!-- end -->")[0]
     assert shown == page.split("\n\n")[1]
+
+
+def test_the_readmes_picture_is_snakemakes_own():
+    command = ["snakemake", "--rulegraph", "mermaid-js", "--forceall", "results/demo.md"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = (ROOT / "README.md").read_text().split("<!-- dag -->\n")[1].split("<!-- end -->")[0]
+    assert _arrows(shown) == _arrows(done.stdout)
+
+
+def _arrows(chart):
+    """(from, to) names of rules of a Mermaid flow chart."""
+    names = dict(re.findall(r"^\s*(id\d+)\[(\w+)\]", chart, re.MULTILINE))
+    return {(names[a], names[b]) for a, b in re.findall(r"^\s*(id\d+) --> (id\d+)", chart, re.MULTILINE)}
