@@ -11,6 +11,7 @@ import click
 from cmw_pipeline import __version__
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.errors import CmwError, SystemFault
+from cmw_pipeline.runtime.memory import memory_fault
 from cmw_pipeline.runtime.team import SOLO, Team, joined_team
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ class _Group(click.Group):
             click.echo(f"cmw: {error}", err=True)
             ctx.exit(error.exit_code)
         except (MemoryError, RuntimeError) as error:
-            if "out of memory" not in str(error) and not isinstance(error, MemoryError):
+            fault = memory_fault(error)
+            if fault is None:
                 raise
-            fault = SystemFault("out of memory", "use a smaller batch_size in the recipe, or a larger device")
             click.echo(f"cmw: {fault}", err=True)
             ctx.exit(fault.exit_code)
 
@@ -138,6 +139,9 @@ def _train(ctx: click.Context, stage: str, name: str, checkpoint_seconds: float)
             import torch
 
             from cmw_pipeline.stages import train as stages_train
+
+            if device == "cuda" and not torch.cuda.is_available():
+                raise SystemFault(f"torch {torch.__version__} cannot use the GPU", "`cmw doctor` says why")
 
             def run(job: "Job") -> None:
                 stop.at_once = False
