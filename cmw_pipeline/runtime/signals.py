@@ -10,7 +10,7 @@ from types import FrameType
 from cmw_pipeline.errors import Preempted
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-"""SIGUSR2 is what clusters are asked to send ahead of a time limit; NCCL may use SIGUSR1."""
+"""SIGTERM is what clusters are asked to send ahead of a time limit; NCCL may use SIGUSR1."""
 
 
 @dataclass
