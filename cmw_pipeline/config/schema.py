@@ -22,7 +22,7 @@ from cmw_pipeline.config.methods.base import (
 
 def _absent(value: object) -> bool:
     """Left out of what a digest is taken over, so that runs keep the paths they had before the option."""
-    return value is None
+    return value is None or value == []
 
 
 def _source(name: str) -> str:
@@ -194,6 +194,9 @@ Score = Literal["confidence", "softmax_response", "mc_dropout"]
 """How sure a prediction is: the method's own confidence, largest probability, variance under dropout."""
 
 
+Measure = Annotated[str, Field(pattern=r"^[a-z0-9-]+_top[15]$")]
+
+
 class Table(Model):
     """One table: which cells, and how they are shown."""
 
@@ -209,6 +212,11 @@ class Table(Model):
     )
     figure: Literal["points", "bars"] = Field(
         "points", description="bars: a line of bars a dataset, published bars beside ours"
+    )
+    test_sets: list[Measure] = Field(
+        default=[],
+        exclude_if=_absent,
+        description="a column for each: SET_top1 or SET_top5 of a named test set, as webvision_top1",
     )
     published: Name | None = Field(None, description="the published table whose values stand beside ours")
     quoted: dict[str, str] = Field(

@@ -158,9 +158,10 @@ def _draw(base: Path, plan: Layout, rows: pd.DataFrame) -> list[Figure]:
 def _in_panels(points: pd.DataFrame, plan: Layout) -> pd.DataFrame:
     """A panel for each column of the layout."""
     datasets = {column.dataset for column in plan.columns}
+    words = [column.text if column.test_set else bias_words(column.bias) for column in plan.columns]
     panels = [
-        bias_words(column.bias) if len(datasets) == 1 else f"{column.dataset}: {bias_words(column.bias)}"
-        for column in plan.columns
+        text if len(datasets) == 1 else f"{column.dataset}: {text}"
+        for column, text in zip(plan.columns, words, strict=True)
     ]
     return points.assign(panel=[panels[column] for column in points["column"]])
 

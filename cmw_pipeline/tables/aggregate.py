@@ -36,16 +36,21 @@ class Column:
 
     dataset: str
     bias: str
+    test_set: str = ""
+    """What is measured where the dataset has several test sets: ``webvision_top1``."""
 
     @property
     def text(self) -> str:
         """Its heading."""
-        return f"{self.dataset}, {self.bias}"
+        return self.test_set.replace("_top", " top-") or f"{self.dataset}, {self.bias}"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which cells a table has. ``places`` leads from (dataset, bias, method, recipe) to the cell."""
+    """Which cells a table has. ``places`` leads from (dataset, bias, method, recipe) to the cells.
+
+    There is one cell, or one for each of ``test_sets``, in neighbouring columns.
+    """
 
     title: str
     metric: str
@@ -53,13 +58,21 @@ class Layout:
     seeds: list[int]
     rows: list[Row]
     columns: list[Column]
-    places: dict[tuple[str, str, str, str], Place]
+    places: dict[tuple[str, str, str, str], list[Place]]
     quoted: dict[str, str]
     """Rows of the published table that are shown without runs of ours -> why."""
     caption: str | None
     figure: str
     scores: dict[str, dict[str, str]]
     """With the metric risk-coverage: method -> score to rank by -> its row."""
+
+    test_sets: list[str]
+    """SET_top1 or SET_top5 of each column of a run; empty: the test set as a whole."""
+
+    @property
+    def planned(self) -> dict[Place, None]:
+        """Every planned cell, once, in grid order."""
+        return dict.fromkeys(place for places in self.places.values() for place in places)
 
     @property
     def measured(self) -> str:
@@ -97,12 +110,14 @@ def layout(params: dict[str, Any]) -> Layout:
     notes = _row_notes(keys, params["methods"])
     rows: dict[Row, int] = {}
     columns: dict[Column, int] = {}
-    places: dict[tuple[str, str, str, str], Place] = {}
+    places: dict[tuple[str, str, str, str], list[Place]] = {}
+    test_sets = params.get("test_sets", [])
     for key in keys:
         dataset, bias, method, recipe = key
         row = Row(method, params["methods"][method], notes[method, recipe])
-        column = Column(dataset, bias)
-        places[key] = (rows.setdefault(row, len(rows)), columns.setdefault(column, len(columns)))
+        line = rows.setdefault(row, len(rows))
+        parts = [Column(dataset, bias, test_set) for test_set in test_sets or [""]]
+        places[key] = [(line, columns.setdefault(column, len(columns))) for column in parts]
     return Layout(
         title=params["title"],
         metric=params["metric"],
@@ -115,6 +130,7 @@ def layout(params: dict[str, Any]) -> Layout:
         caption=params.get("caption"),
         figure=params.get("figure", "points"),
         scores=params.get("scores", {}),
+        test_sets=test_sets,
     )
 
 
@@ -141,16 +157,23 @@ def placed(rows: pd.DataFrame, plan: Layout, protocol: str, metric: str | None =
     """
     if metric is None:
         metric = plan.metric if plan.metric == "ema_accuracy" else ACCURACY
-    chosen = rows[
-        (rows["protocol"] == protocol) & (rows["split"] == TEST) & (rows["metric"] == metric)
-    ].copy()
+    wanted = [_measure(test_set, metric) for test_set in plan.test_sets] or [(TEST, metric)]
+    measures = pd.Series(list(zip(rows["split"], rows["metric"], strict=True)), index=rows.index)
+    chosen = rows[(rows["protocol"] == protocol) & measures.isin(wanted)].copy()
     keys = zip(chosen["dataset"], chosen["bias"], chosen["method"], chosen["recipe"], strict=True)
-    places = [plan.places[key] for key in keys]
+    parts = [wanted.index(measure) for measure in measures[chosen.index]]
+    places = [plan.places[key][part] for key, part in zip(keys, parts, strict=True)]
     chosen["row"] = [row for row, _ in places]
     chosen["column"] = [column for _, column in places]
     if plan.metric == "error":
         chosen["value"] = 100.0 - chosen["value"]
     return chosen
+
+
+def _measure(test_set: str, metric: str) -> tuple[str, str]:
+    """Split and metric of a column: webvision_top5 -> webvision, top5_accuracy."""
+    name, _, top = test_set.rpartition("_")
+    return name, metric if top == "top1" else f"{top}_{metric}"
 
 
 def summaries(points: pd.DataFrame) -> dict[Place, Summary]:

@@ -9,6 +9,7 @@ from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.tables.aggregate import (
     BEST,
     LAST,
+    Column,
     Cost,
     Layout,
     Place,
@@ -47,7 +48,7 @@ def render(plan: Layout, rows: pd.DataFrame, missing: list[str], figures: list[F
         figures: what to embed at the end.
     """
     points = placed(rows, plan, LAST)
-    known = lookup(plan.published, plan.metric) if plan.published else {}
+    known = _known(plan)
     blocks = [
         f"# {plain(plan.title)}",
         *([plan.caption.strip()] if plan.caption else []),
@@ -63,8 +64,8 @@ def render(plan: Layout, rows: pd.DataFrame, missing: list[str], figures: list[F
 
 def published_bars(plan: Layout) -> pd.DataFrame:
     """The published values beside ours: ``panel`` (dataset), ``group`` (bias), ``method`` and ``value``."""
-    known = lookup(plan.published, plan.metric) if plan.published else {}
-    found = {place: _published_at(plan, known, place) for place in dict.fromkeys(plan.places.values())}
+    known = _known(plan)
+    found = {place: _published_at(plan, known, place) for place in plan.planned}
     bars = [
         (plan.columns[column].dataset, plan.columns[column].bias, plan.rows[row].text, theirs.value)
         for (row, column), theirs in found.items()
@@ -101,7 +102,7 @@ def _results(plan: Layout, points: pd.DataFrame, known: dict[tuple[str, str, str
 
 def _quoted(plan: Layout, known: dict[tuple[str, str, str], Published]) -> list[list[str]]:
     """The lines of what is only quoted; none beside values that are no published ones."""
-    columns = [printed_column(column.dataset, column.bias) for column in plan.columns]
+    columns = [_printed_column(column) for column in plan.columns]
     lines = []
     for label in plan.quoted if known else ():
         found = [known.get((*column, label)) for column in columns]
@@ -192,7 +193,7 @@ def _machines(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _published_notes(plan: Layout, known: dict[tuple[str, str, str], Published]) -> Iterator[str]:
-    matches = {place: _published_at(plan, known, place) for place in plan.places.values()}
+    matches = {place: _published_at(plan, known, place) for place in plan.planned}
     matched = {row for (row, _), theirs in matches.items() if theirs is not None}
     strangers = [row.text for r, row in enumerate(plan.rows) if r not in matched]
     if strangers:
@@ -205,6 +206,25 @@ def _published_notes(plan: Layout, known: dict[tuple[str, str, str], Published])
 # --- places and Markdown
 
 
+def _known(plan: Layout) -> dict[tuple[str, str, str], Published]:
+    """The published numbers by (dataset, bias, method as printed); see :func:`_printed_column`."""
+    if plan.published is None:
+        return {}
+    if not plan.test_sets:
+        return lookup(plan.published, plan.metric)
+    return {
+        (dataset, f"{bias} {test_set}", method): theirs
+        for test_set in plan.test_sets
+        for (dataset, bias, method), theirs in lookup(plan.published, test_set).items()
+    }
+
+
+def _printed_column(column: Column) -> tuple[str, str]:
+    """Dataset and bias as published; a column of one of several test sets says which one with the bias."""
+    dataset, bias = printed_column(column.dataset, column.bias)
+    return dataset, f"{bias} {column.test_set}" if column.test_set else bias
+
+
 def _smoke_places(points: pd.DataFrame) -> set[Place]:
     marked = points[points["smoke"]]
     return {(int(r), int(c)) for r, c in zip(marked["row"], marked["column"], strict=True)}
@@ -214,7 +234,7 @@ def _published_at(
     plan: Layout, known: dict[tuple[str, str, str], Published], place: Place
 ) -> Published | None:
     row, column = plan.rows[place[0]], plan.columns[place[1]]
-    return known.get((*printed_column(column.dataset, column.bias), row.label))
+    return known.get((*_printed_column(column), row.label))
 
 
 def _cells(plan: Layout, texts: dict[Place, str], more: Sequence[list[str]] = ()) -> str:
@@ -222,7 +242,7 @@ def _cells(plan: Layout, texts: dict[Place, str], more: Sequence[list[str]] = ()
 
     ``more`` are lines below the planned ones.
     """
-    planned = set(plan.places.values())
+    planned = set(plan.planned)
     head = ["method", *(column.text for column in plan.columns)]
     body = [
         [

@@ -75,7 +75,7 @@ def risk_sections(plan: Layout, rows: pd.DataFrame) -> list[str]:
                 ),
             ]
             for n, line in enumerate(lines(plan))
-            if (line.row, number) in plan.places.values()
+            if (line.row, number) in plan.planned
         ]
         head = ["method", *(f"{100 * coverage:g}%" for coverage in COVERAGES), _AREA]
         blocks += [f"## {column.text}: {bias_words(column.bias)}", grid([head, *body])]
