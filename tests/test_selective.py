@@ -123,7 +123,7 @@ def test_the_head_that_selects_keeps_prediction_and_selection_apart():
     assert trained.shape == (5, 9)
     z = head.eval()(features)
     torch.testing.assert_close(z.softmax(1), trained[:, :4].softmax(1))  # the prediction has no batch norm
-    torch.testing.assert_close(z.logsumexp(1), head.selection(head.units(features) / 10)[:, 0])
+    torch.testing.assert_close(z.logsumexp(1), head.selection(head.units(features) * 0.1)[:, 0])
 
 
 # --- the network

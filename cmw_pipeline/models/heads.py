@@ -103,10 +103,13 @@ class SelectHead(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, F) -> (B, 2 K + 1), prediction, selection, auxiliary, while training; else (B, K)."""
         logits: torch.Tensor = self.linear(features)
-        selection: torch.Tensor = self.selection(self.units(features) / 10)
+        selection: torch.Tensor = self.selection(self.units(features) * 0.1)
         if not self.training:
             return logits.log_softmax(dim=1) + selection
-        return torch.cat([logits, selection, self.auxiliary(features)], dim=1)
+        # Side by side as sums: the look-ahead has a rule for padding, none for joining.
+        classes = self.linear.out_features
+        auxiliary = F.pad(self.auxiliary(features), (classes + 1, 0))
+        return F.pad(logits, (0, classes + 1)) + F.pad(selection, (classes, classes)) + auxiliary
 
 
 def replacement(head: str, linear: nn.Linear) -> nn.Module:
