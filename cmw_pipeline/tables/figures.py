@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib.style
@@ -28,6 +29,8 @@ _OURS: dict[str, Any] = {"alpha": 0.9}
 _HATCHED: dict[str, Any] = {"alpha": 0.35, "hatch": "///", "edgecolor": "white"}
 _PANELS = 4
 """Panels side by side before a new line begins."""
+_TITLE_LETTERS = 27
+"""What fits above such a panel on one line."""
 
 
 def weighting_figure(
@@ -103,7 +106,7 @@ def accuracy_figure(path: Path, points: pd.DataFrame, axis: str) -> None:
         axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for panel, ax in zip(panels, axes, strict=False):
             _draw_panel(ax, points[points["panel"] == panel], methods)
-            ax.set_title(panel, fontsize=10)
+            ax.set_title(fill(panel, _TITLE_LETTERS), fontsize=10)
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
         axes[0].set_yticks(range(len(methods)), methods)
