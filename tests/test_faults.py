@@ -167,9 +167,9 @@ def test_on_a_disk_of_one_megabyte_the_same_command_goes_on_when_there_is_room(t
 
 
 def test_out_of_memory_is_one_line_with_what_was_used_and_what_to_change(built, tmp_path):
-    """For real: the second convolution of this network has more than 10^15 weights."""
+    """For real: the second convolution of this network has more bytes than there are addresses."""
     root = shutil.copytree(built, tmp_path / "project")
-    (root / "params.yaml").write_text(PARAMS.replace("width: 4", "width: 10000000"))
+    (root / "params.yaml").write_text(PARAMS.replace("width: 4", "width: 2000000"))
     code, said = command(root, "cmw", "train", RUN)
     assert code == 5, said
     assert "Traceback" not in said
