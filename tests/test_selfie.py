@@ -2,13 +2,17 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from scipy.stats import entropy
 from tiny import CLASSES, options, recipe, state, task
 
+from cmw_pipeline.config.plan import Plan
+from cmw_pipeline.config.schema import Params
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.registry import build
@@ -144,3 +148,14 @@ def test_with_nothing_left_out_and_nothing_certain_it_trains_exactly_as_erm(tmp_
         train(run, end, StopRequest(), tmp_path / kind)
         ends.append(torch.cat([p.detach().flatten() for p in end.model.parameters()]))
     assert torch.allclose(*ends, rtol=1e-4, atol=1e-6) == neutral
+
+
+@pytest.mark.parametrize("loop", [{"selfie": "selfie"}, {"selfie": "again", "again": "selfie"}])
+def test_a_run_that_starts_from_itself_is_refused_in_one_line(loop):
+    body = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
+    for name, first in loop.items():
+        options = {"kind": "selfie", "label": name, "forget_rate": 0.4, "first": {"method": first}}
+        body["methods"][name] = options
+    plan = Plan(Params.model_validate(body))
+    with pytest.raises(ConfigError, match="starts from itself"):
+        plan.train("digits/asym-0.4/selfie/digits-cnn/seed0")

@@ -76,6 +76,7 @@ class Plan:
 
     def __init__(self, params: Params) -> None:
         self.params = params
+        self._starting: list[Cell] = []
 
     # --- names -> artefacts, one method a stage
 
@@ -230,7 +231,7 @@ class Plan:
             inputs["weighting"] = self.export(method.weighting)
         if first := getattr(method, "first", None):
             bias, at = first.bias or cell.bias, first.recipe or cell.recipe
-            inputs["first"] = self.run(Cell(cell.dataset, bias, first.method, at, cell.seed))
+            inputs["first"] = self._first(cell, Cell(cell.dataset, bias, first.method, at, cell.seed))
         request = {
             "source": self._get("datasets", cell.dataset).source,
             "method": method.model_dump(exclude={"label", "where"}),
@@ -238,6 +239,17 @@ class Plan:
             "seed": cell.seed,
         }
         return Artefact(stage, name, request, inputs)
+
+    def _first(self, cell: Cell, first: Cell) -> Artefact:
+        """The run that a cell starts from, which starts from no run that starts from it."""
+        if first in (*self._starting, cell):
+            hint = f"give {first.method!r} another first, or null"
+            raise ConfigError(f"{first.name}: by `first` this run starts from itself", hint)
+        self._starting.append(cell)
+        try:
+            return self.run(first)
+        finally:
+            self._starting.pop()
 
     def _get(self, section: str, name: str) -> Any:
         known = getattr(self.params, section)
