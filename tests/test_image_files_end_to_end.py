@@ -151,6 +151,21 @@ def test_what_cannot_be_is_one_line(project, words, code, reason):
     assert "Traceback" not in output
 
 
+def test_a_recipe_for_arrays_is_refused_for_files_before_anything_runs(project):
+    params = project / "other.yaml"
+    right = (project / "params.yaml").read_text()
+    params.write_text(
+        right.replace("methods: [erm, moved], recipe: tiny", "methods: [erm, moved], recipe: resident")
+    )
+    code, output = cmw("--params", params, "check")
+    assert code == 2
+    assert "tables.wide.grid.0.recipe: 'mini-webvision' is a folder of image files" in output
+    params.write_text(right.replace("source: mini-webvision", "source: digits"))
+    code, output = cmw("--params", params, "check")
+    assert code == 2
+    assert "has no image files" in output
+
+
 def test_a_folder_that_is_gone_is_one_line(project):
     (project / "pictures").rename(project / "elsewhere")
     try:

@@ -225,6 +225,7 @@ def _broken_block(raw: dict[str, Any], block: dict[str, Any], place: str) -> lis
         *_missing(raw, "recipes", block.get("recipe"), f"{place}.recipe"),
     ]
     recipe = _dict(_dict(raw.get("recipes")).get(str(block.get("recipe"))))
+    problems += _wrong_picture(raw, dataset, recipe, f"{place}.recipe")
     for row, method in enumerate(_list(block.get("methods"))):
         problems += _missing(raw, "methods", method, f"{place}.methods.{row}")
         kind = _dict(_dict(raw.get("methods")).get(str(method))).get("kind")
@@ -234,6 +235,23 @@ def _broken_block(raw: dict[str, Any], block: dict[str, Any], place: str) -> lis
     for row, bias in enumerate(_list(_dict(raw.get("biases")).get(str(biases)))):
         problems += _impossible_bias(raw, dataset, bias, f"biases.{biases}.{row}")
     return problems
+
+
+def _wrong_picture(
+    raw: dict[str, Any], dataset: Any, recipe: dict[str, Any], place: str
+) -> Iterator[Problem]:
+    """Image files need a recipe that says how they become pictures, and only they do."""
+    source = _dict(_dict(raw.get("datasets")).get(str(dataset))).get("source")
+    if not isinstance(source, str) or not recipe:
+        return
+    try:
+        files = FACTS[source].files is not None
+    except KeyError:
+        return  # the schema reports it
+    if files and recipe.get("picture") is None:
+        yield place, f"{dataset!r} is a folder of image files; give the recipe a picture ({{side: 224}})"
+    if not files and recipe.get("picture") is not None:
+        yield place, f"{dataset!r} has no image files; leave picture out of the recipe"
 
 
 def _impossible_bias(raw: dict[str, Any], dataset: Any, bias: Any, place: str) -> Iterator[Problem]:
