@@ -245,7 +245,7 @@ def test_a_lock_of_a_dead_dvc(project, dead):
     (project / ".dvc/tmp").mkdir()
     owner = {"pid": dead, "cmd": "dvc repro"}
     living = {"pid": os.getpid(), "cmd": "dvc push"}
-    entries = {"/a": {"write": owner}, "/b": {"read": [owner, living]}}
+    entries = {"write": {"/a": owner}, "read": {"/b": [owner, living]}}
     (project / ".dvc/tmp/rwlock").write_text(json.dumps(entries))
     code, said = doctor()
     assert code == 0

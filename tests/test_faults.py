@@ -169,13 +169,13 @@ def test_on_a_disk_of_one_megabyte_the_same_command_goes_on_when_there_is_room(t
 def test_out_of_memory_is_one_line_with_what_was_used_and_what_to_change(built, tmp_path):
     """For real: the second convolution of this network has more bytes than there are addresses."""
     root = shutil.copytree(built, tmp_path / "project")
-    (root / "params.yaml").write_text(PARAMS.replace("width: 4", "width: 2000000"))
+    (root / "params.yaml").write_text(PARAMS.replace("width: 4", "width: 10000000"))
     code, said = command(root, "cmw", "train", RUN)
     assert code == 5, said
     assert "Traceback" not in said
     assert "out of memory; in use were at most" in said
     assert "smaller batch_size" in said
-    assert not Plan(load(root / "params.yaml")).train(RUN).path.exists()
+    assert not (root / Plan(load(root / "params.yaml")).train(RUN).path).exists()
 
 
 @pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory."), MemoryError()])
@@ -281,7 +281,7 @@ def test_a_lock_that_a_dead_dvc_left_stops_nobody(tmp_path):
     dead.wait()
     owner = f'{{"pid": {dead.pid}, "cmd": "dvc repro"}}'
     (root / ".dvc/tmp").mkdir(exist_ok=True)
-    (root / ".dvc/tmp/rwlock").write_text(f'{{"{root}/data.txt": {{"write": {owner}}}}}')
+    (root / ".dvc/tmp/rwlock").write_text(f'{{"write": {{"{root}/data.txt": {owner}}}}}')
     code, said = command(root, "dvc", "add", "data.txt")
     assert code == 0, said
 

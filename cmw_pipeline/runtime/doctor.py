@@ -180,12 +180,11 @@ def _dvc(root: Path) -> Iterator[Finding]:
 
 
 def _rwlock_owners(root: Path) -> set[int]:
-    """Process ids in DVC's lock file: {path: {"read": [{"pid": ...}], "write": {"pid": ...}}}."""
+    """Process ids in DVC's lock file: {"write": {path: {"pid": ...}}, "read": {path: [{"pid": ...}]}}."""
     with contextlib.suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
-        entries = json.loads((root / ".dvc/tmp/rwlock").read_text()).values()
-        readers = [owner for entry in entries for owner in entry.get("read", [])]
-        writers = [entry["write"] for entry in entries if entry.get("write")]
-        return {int(owner["pid"]) for owner in readers + writers}
+        locks = json.loads((root / ".dvc/tmp/rwlock").read_text())
+        readers = [owner for owners in locks.get("read", {}).values() for owner in owners]
+        return {int(owner["pid"]) for owner in [*readers, *locks.get("write", {}).values()]}
     return set()
 
 
