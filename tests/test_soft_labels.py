@@ -18,8 +18,9 @@ from cmw_pipeline.meta.weighting import WeightingFunction
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Batch, Networks, Problem
 from cmw_pipeline.runtime.signals import StopRequest
-from cmw_pipeline.runtime.team import SOLO
+from cmw_pipeline.runtime.team import SOLO, Team
 from cmw_pipeline.stages.train import share
+from cmw_pipeline.training.evaluate import _part
 from cmw_pipeline.training.loop import train
 
 TESTS = Path(__file__).parent
@@ -204,3 +205,11 @@ def test_two_processes_equal_one(tmp_path):
             assert theirs["accuracy"] == ours["accuracy"]
         for mine, found in zip(alone.tensors(), tensors, strict=True):
             torch.testing.assert_close(found, mine.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_parts_that_processes_predict_cover_everything():
+    """Also where the number of images cannot be divided among them, or is smaller than their number."""
+    for count, size in ((16, 2), (17, 2), (100, 8), (9, 4), (3, 4)):
+        parts = [_part(count, Team(rank, size)) for rank in range(size)]
+        assert len({len(part) for part in parts}) == 1
+        assert {row for part in parts for row in part} == set(range(count))
