@@ -7,18 +7,19 @@ from tiny import META_KINDS, recipe, state, task
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
+from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.methods.registry import METHODS
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training import program
 from cmw_pipeline.training.loop import train
 
-STEADY = [kind for kind in METHODS if METHODS[kind].steady and kind != "transfer"]
+STEADY = [kind for kind in METHODS if METHODS[kind].steady and not kind.startswith("transfer")]
 
 
-def finished(folder, kind, **changes):
+def finished(folder, kind, dropout=0.3, **changes):
     """A run of the tiny task, its recipe changed."""
     run = task(kind, recipe=recipe(**changes))
-    final = state(run, kind)
+    final = state(run, kind, dropout)
     train(run, final, StopRequest(), folder)
     return final
 
@@ -50,13 +51,25 @@ def test_the_graph_that_is_compiled_is_the_iteration_and_never_waits_for_the_hos
     assert len(graphs) <= 1 + turns  # one program with a meta step, one without: not one an epoch
 
 
+def test_a_second_pass_with_dropout_is_refused_in_a_compiled_step(tmp_path, monkeypatch):
+    """Its masks would be other ones; without dropout it is the iteration."""
+    monkeypatch.setattr(torch, "compile", lambda graph, options: graph)
+    with pytest.raises(ConfigError, match="compiled step"):
+        finished(tmp_path / "a", "cmw-net", compile=True, low_memory=True)
+    plain, traced = (
+        finished(tmp_path / name, "cmw-net", dropout=0.0, low_memory=True, compile=name == "traced")
+        for name in ("plain", "traced")
+    )
+    assert_equal(traced, plain)
+
+
 @pytest.mark.parametrize("kind", ["erm", "cmw-net", "cmw-net-sl"])
 @pytest.mark.parametrize("way", [{"low_memory": True}, {"channels_last": True}])
 def test_ways_that_only_cost_otherwise(tmp_path, kind, way):
     assert difference(finished(tmp_path / "a", kind), finished(tmp_path / "b", kind, **way)) < 2e-4
 
 
-@pytest.mark.parametrize("kind", [kind for kind in METHODS if kind != "transfer"])
+@pytest.mark.parametrize("kind", [kind for kind in METHODS if not kind.startswith("transfer")])
 def test_every_method_runs_in_bf16_and_leaves_weights_and_memories_in_float32(tmp_path, kind):
     short = finished(tmp_path, kind, precision="bf16")
     dtypes = {tensor.dtype for tensor in short.tensors() if tensor.is_floating_point()}

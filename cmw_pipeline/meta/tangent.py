@@ -74,12 +74,16 @@ class Forward:
         return tangent
 
     def _same_draws(self) -> AbstractContextManager[None]:
-        if self._draws is None:
+        if self._draws is None or (_tracing() and self._drew):
             raise ConfigError(
-                "a second pass of the network cannot be part of a CUDA graph",
-                "set the recipe's capture or low_memory to false",
+                "a second pass of this network cannot be part of a captured or compiled step",
+                "set the recipe's capture, compile or low_memory to false",
             )
         return self._draws.replayed(self.images.device)
+
+    @property
+    def _drew(self) -> bool:
+        return any(torch.Tag.nondeterministic_seeded in step.func.tags for step in self._record.steps)
 
     def _starts(self, direction: Mapping[str, torch.Tensor]) -> dict[Slot, Any]:
         parameters = dict(self.model.named_parameters())
@@ -148,6 +152,11 @@ def _moved(logits: torch.Tensor, tangents: dict[Slot, Any]) -> torch.Tensor:
 def _capturing() -> bool:
     """Inside the capture of a CUDA graph the generators' states cannot be asked for."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
+def _tracing() -> bool:
+    """While a step is traced to a graph, putting a generator back leaves no mark in it."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
 def copied_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
