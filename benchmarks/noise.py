@@ -41,7 +41,7 @@ def destinations(counts):
 
 def compare(ours, published):
     """The measures of the module's docstring for two label tables."""
-    both = ours.join(published, rsuffix="_published", how="inner")
+    both = ours.join(published, suffixes=("", "_published"), how="inner")
     clean = both["clean_label"].to_numpy()
     own, theirs = both["label"].to_numpy(), both["label_published"].to_numpy()
     classes = int(clean.max()) + 1
