@@ -1,4 +1,4 @@
-"""A GPU that Slurm assigned is the one that a run takes: a real Slurm of one node, plain files as its GPUs."""
+"""A GPU that Slurm assigned is the one that a run takes: a real Slurm of one node, plain files as GPUs."""
 
 import sys
 import tempfile
