@@ -9,7 +9,6 @@ from sklearn.datasets import load_digits
 
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.plan import Artefact
-from cmw_pipeline.data import digits
 from cmw_pipeline.data.digits import read_digits
 from cmw_pipeline.data.store import read_raw, write_raw
 from cmw_pipeline.errors import IntegrityError

@@ -99,7 +99,7 @@ class Cosine(Model):
 
 
 class SlowCosine(Model):
-    """FixMatch's: the rate times cos(7/16 π t), t the share of the epochs that are over; it ends at a fifth."""
+    """FixMatch's: the rate times cos(7/16 π t), t the share of epochs that are over; it ends at a fifth."""
 
     name: Literal["slow-cosine"]
     warmup_epochs: int = Field(0, ge=0, description="linear from 0 to the rate over these epochs")
@@ -204,7 +204,8 @@ class Table(Model):
     caption: str | None = Field(None, description="what has to be known before reading, below the title")
     metric: Literal["accuracy", "ema_accuracy", "error", "risk-coverage"] = Field(
         "accuracy",
-        description="ema_accuracy: of the averaged weights; risk-coverage: error among the surest predictions, at several coverages, and its area",
+        description="ema_accuracy: of the averaged weights; risk-coverage: error among the surest"
+        " predictions, at several coverages, and its area",
     )
     scores: dict[Name, Annotated[dict[Score, str], Field(min_length=1)]] = Field(
         default={},

@@ -41,5 +41,5 @@ def rows_and_functions(wildcards):
 
 def planned(*stages):
     """The manifests of all artefacts of these stages that the built tables need."""
-    found = plan.artefacts  # asked only where the rule is, not in every job of a cluster
+    found = plan.artefacts  # not asked in a cluster's jobs
     return lambda _: [a.manifest for a in found().values() if a.stage in stages]
