@@ -154,6 +154,16 @@ def test_the_readmes_picture_is_snakemakes_own():
     assert _arrows(shown) == _arrows(done.stdout)
 
 
+def test_every_page_that_the_readme_names_can_be_planned_and_every_linked_one_is_there():
+    section = (ROOT / "README.md").read_text().split("## Tables and figures")[1].split("\n## ")[0]
+    pages = re.findall(r"^\| `([\w/-]+)` \|", section, re.MULTILINE)
+    links = re.findall(r"\]\((results/[\w-]+\.md)\)", section)
+    plan = Plan(PARAMS)
+    assert len(pages) == 15
+    assert all(plan.artefacts([page]) for page in pages)
+    assert all((ROOT / link).is_file() for link in links)
+
+
 def _arrows(chart):
     """(from, to) names of rules of a Mermaid flow chart."""
     names = dict(re.findall(r"^\s*(id\d+)\[(\w+)\]", chart, re.MULTILINE))
