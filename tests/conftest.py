@@ -7,6 +7,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+collect_ignore = ["fuzz.py"]  # needs atheris
 
 
 @pytest.fixture(autouse=True)

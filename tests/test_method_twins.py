@@ -234,4 +234,4 @@ def test_both_networks_learn_and_stay_two(tmp_path, kind):
     images = run.store.plain(torch.arange(TRAIN))
     guesses = [tower.eval()(images).argmax(1) for tower in end.model.towers]
     assert all((guess == run.problem.labels).float().mean() > 0.7 for guess in guesses)
-    assert not torch.equal(end.model.towers[0][0].weight, end.model.towers[1][0].weight)
+    assert not torch.equal(end.model.towers[0].features[0].weight, end.model.towers[1].features[0].weight)

@@ -39,7 +39,8 @@ def project(tmp_path, monkeypatch):
     shutil.copytree(SOURCE / "workflow", tmp_path / "project" / "workflow")
     (tmp_path / "project" / "params.yaml").write_text(PARAMS)
     monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv(VARIABLE, "")  # noted, so that what a test sets goes again
+    monkeypatch.delenv(VARIABLE)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     return tmp_path / "project"
 

@@ -118,7 +118,7 @@ def test_two_runs_of_one_seed_are_bitwise_equal_and_two_seeds_differ(tmp_path):
     other = task("cmw-net", seed=1)
     final = state(other)
     train(other, final, StopRequest(), tmp_path / "c")
-    assert not torch.equal(final.model[0].weight, same[0].model[0].weight)
+    assert not torch.equal(final.model.features[0].weight, same[0].model.features[0].weight)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_leaving_out_the_epoch_shows_because_the_schedule_depends_on_it(tmp_path
     run = task("erm")
     fresh = state(run, "erm")
     train(run, fresh, StopRequest(), tmp_path / "forged")
-    assert not torch.equal(fresh.model[0].weight, reference.model[0].weight)
+    assert not torch.equal(fresh.model.features[0].weight, reference.model.features[0].weight)
 
 
 def test_checkpointing_does_not_change_the_result(tmp_path):

@@ -60,7 +60,7 @@ def test_the_loss_is_contrast_plus_probe_and_only_the_projection_moves_features(
     loss = made.objective(z, ready)
     probe, contrast = F.cross_entropy(z[:, :CLASSES], LABELS.repeat(2)), nt_xent(z[:, CLASSES:], 0.5).mean()
     torch.testing.assert_close(loss, probe + contrast)
-    filters = model[0].weight
+    filters = model.features[0].weight
     (all_of_it,) = torch.autograd.grad(loss, filters, retain_graph=True)
     (of_contrast,) = torch.autograd.grad(contrast, filters, retain_graph=True)
     torch.testing.assert_close(all_of_it, of_contrast)
