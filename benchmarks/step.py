@@ -23,8 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cmw_pipeline.config.methods.losses import Erm as ErmOptions
 from cmw_pipeline.config.methods.weighting import CmwNet as CmwOptions
-from cmw_pipeline.config.schema import Recipe
-from cmw_pipeline.config.schema import Sgd as SgdOptions
+from cmw_pipeline.config.schema import Optimizer, Recipe
 from cmw_pipeline.meta.tangent import Forward
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.registry import build
@@ -52,7 +51,7 @@ class Case:
         options = CmwOptions(kind="cmw-net", label="-", meta_set="clean-10")
         self.method = build(options, problem, seed=0).to(device)
         erm = build(ErmOptions(kind="erm", label="-"), problem, seed=0)
-        self.optimizer = Sgd(self.model.parameters(), SgdOptions(lr=LR)).to(device)
+        self.optimizer = Sgd(self.model.parameters(), Optimizer(lr=LR)).to(device)
         self.batch, self.meta = (self._batch(device, batch_size) for _ in range(2))
         self.iterations = {m: Iterations(self._state(m, device), self.recipe) for m in (self.method, erm)}
         self.erm = erm

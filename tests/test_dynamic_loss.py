@@ -8,7 +8,7 @@ from tiny import CLASSES, options, recipe, state, task
 from torch import nn
 from torch.func import functional_call
 
-from cmw_pipeline.config.schema import Sgd as SgdOptions
+from cmw_pipeline.config.schema import Optimizer
 from cmw_pipeline.meta.selection import place_in_class
 from cmw_pipeline.meta.tangent import Forward, LeanForward
 from cmw_pipeline.methods import dynamic_loss
@@ -205,7 +205,7 @@ STEPS = [
 def prepared(step):
     model, made, data = network(), method(ranks=3).double(), batch()
     made.ranks.copy_(torch.arange(SIZE) % 3)
-    optimizer = Sgd(model.parameters(), SgdOptions(lr=0.2, **step))
+    optimizer = Sgd(model.parameters(), Optimizer(lr=0.2, **step))
     for momentum in optimizer.momenta:
         momentum.copy_(torch.randn(momentum.shape, generator=torch.Generator().manual_seed(4)) * 0.1)
     return model, made, data, optimizer

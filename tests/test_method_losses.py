@@ -14,7 +14,7 @@ from torchvision.ops import sigmoid_focal_loss
 from torchvision.transforms.v2.functional import rotate
 
 from cmw_pipeline.config.methods import Method as Options
-from cmw_pipeline.config.schema import Augment, Network, Sgd
+from cmw_pipeline.config.schema import Augment, Network, Optimizer
 from cmw_pipeline.data.loader import EpochPlan, ImageStore
 from cmw_pipeline.meta.lookahead import lookahead_gradient
 from cmw_pipeline.meta.tangent import Forward as Pass
@@ -483,7 +483,7 @@ def test_the_weighted_objective_of_every_base_loss(base):
 def test_every_loss_trains_a_network(kind, changes):
     trained, data = method(kind, **changes), batch(3, 24)
     model = classifier(trained.head)
-    optimizer = optim.Sgd(model.parameters(), Sgd(lr=0.05))
+    optimizer = optim.Sgd(model.parameters(), Optimizer(lr=0.05))
     meta = data if kind in ("l2rw", "mcw", "cmw-net") else None
     before = copy.deepcopy(model)
     for _ in range(40):

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from cmw_pipeline.config.methods import Method as Options
-from cmw_pipeline.config.schema import Sgd
+from cmw_pipeline.config.schema import Optimizer
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.meta.class_groups import group_classes
 from cmw_pipeline.meta.weight_net import WeightNet as Net
@@ -59,7 +59,7 @@ def batch(seed, size=12, side=8):
 
 
 def optimisers(model, weighting, lr=0.1):
-    options = Sgd(lr=lr, momentum=0.9, weight_decay=1e-2)
+    options = Optimizer(lr=lr, momentum=0.9, weight_decay=1e-2)
     return optim.Sgd(model.parameters(), options), getattr(weighting, "adam", None)
 
 

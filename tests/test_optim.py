@@ -7,10 +7,9 @@ import pytest
 import torch
 from tiny import network, recipe
 
-from cmw_pipeline.config.methods.weighting import WeightNet
-from cmw_pipeline.config.schema import Sgd as SgdOptions
+from cmw_pipeline.config.schema import Optimizer
 from cmw_pipeline.meta.adam import Adam
-from cmw_pipeline.training.optim import Sgd, learning_rate
+from cmw_pipeline.training.optim import Sgd, learning_rate, optimizer
 
 
 def trained(model, step, steps=5):
@@ -44,24 +43,49 @@ def test_sgd_is_torchs(momentum, nesterov):
         pytest.skip("Nesterov needs momentum")
     body = {"lr": 0.1, "momentum": momentum, "nesterov": nesterov, "weight_decay": 1e-2}
     ours, theirs = network(), network()
-    trained(ours, Sgd(ours.parameters(), SgdOptions(**body)).update)
+    trained(ours, Sgd(ours.parameters(), Optimizer(**body)).update)
     trained(theirs, with_torch(torch.optim.SGD(theirs.parameters(), **body)))
     assert_same(ours, theirs, 1e-6)  # the rate is a tensor here, and rounds elsewhere
 
 
-def test_adam_is_torchs():
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_adam_is_torchs(amsgrad):
+    body = {"lr": 1e-3, "weight_decay": 1e-2, "amsgrad": amsgrad}
     ours, theirs = network(), network()
-    trained(ours, Adam(ours.parameters(), WeightNet(lr=1e-3, weight_decay=1e-2)).update)
-    trained(theirs, with_torch(torch.optim.Adam(theirs.parameters(), lr=1e-3, weight_decay=1e-2)))
+    trained(ours, Adam(ours.parameters(), **body).update)
+    trained(theirs, with_torch(torch.optim.Adam(theirs.parameters(), **body)))
     assert_same(ours, theirs)
+
+
+def test_a_recipes_adam_is_torchs():
+    options = Optimizer(name="adam", lr=1e-3, momentum=0.8, weight_decay=1e-2)
+    ours, theirs = network(), network()
+    trained(ours, optimizer(ours.parameters(), options).update)
+    body = {"lr": 1e-3, "betas": (0.8, 0.999), "weight_decay": 1e-2}
+    trained(theirs, with_torch(torch.optim.Adam(theirs.parameters(), **body)))
+    assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_what_is_frozen_or_has_no_gradient_stays(name):
+    model = network()
+    frozen, _, *others = model.parameters()
+    frozen.requires_grad_(False)
+    before = [parameter.clone() for parameter in model.parameters()]
+    stepper = optimizer(model.parameters(), Optimizer(name=name, lr=1e-2))
+    gradients = [torch.ones_like(parameter) for parameter in others]
+    stepper.update([None, *gradients])
+    stepper.update([None, *gradients])
+    moved = [not a.equal(b) for a, b in zip(before, model.parameters(), strict=True)]
+    assert moved == [False, False, *[True] * len(others)]
 
 
 def test_state_dict_carries_on_exactly():
     model = network()
-    first = Adam(model.parameters(), WeightNet(lr=1e-3))
+    first = Adam(model.parameters(), lr=1e-3)
     trained(model, first.update)
     other = copy.deepcopy(model)
-    second = Adam(other.parameters(), WeightNet(lr=1e-3))
+    second = Adam(other.parameters(), lr=1e-3)
     second.load_state_dict(first.state_dict())
     assert_same(trained(model, first.update), trained(other, second.update))
 

@@ -191,13 +191,15 @@ def _broken_references(raw: Any) -> list[Problem]:
 
 
 def _broken_starts(raw: dict[str, Any]) -> list[Problem]:
-    """The runs that datasets and methods start from: a teacher, a first run."""
+    """The runs that datasets, methods and recipes start from: a teacher, a first run."""
     problems: list[Problem] = []
     for section, key in (("datasets", "teacher"), ("methods", "first")):
         for name, entry in _dict(raw.get(section)).items():
             start, place = _dict(_dict(entry).get(key)), f"{section}.{name}.{key}"
             problems += _missing(raw, "methods", start.get("method"), f"{place}.method")
             problems += _missing(raw, "recipes", start.get("recipe"), f"{place}.recipe")
+    for name, recipe in _dict(raw.get("recipes")).items():
+        problems += _missing(raw, "recipes", _dict(recipe).get("start_from"), f"recipes.{name}.start_from")
     return problems
 
 
@@ -226,11 +228,12 @@ def _broken_block(raw: dict[str, Any], block: dict[str, Any], place: str) -> lis
     ]
     recipe = _dict(_dict(raw.get("recipes")).get(str(block.get("recipe"))))
     problems += _wrong_picture(raw, dataset, recipe, f"{place}.recipe")
+    start = _dict(_dict(raw.get("recipes")).get(str(recipe.get("start_from"))))
     for row, method in enumerate(_list(block.get("methods"))):
         problems += _missing(raw, "methods", method, f"{place}.methods.{row}")
         kind = _dict(_dict(raw.get("methods")).get(str(method))).get("kind")
-        if kind in NEED_TEACHER and recipe and recipe.get("ema") is None:
-            text = f"{method!r} needs a moving average of the network; give its recipe an ema (0.997)"
+        if kind in NEED_TEACHER and any(part and part.get("ema") is None for part in (recipe, start)):
+            text = f"{method!r} needs a moving average of the network; give its recipes an ema (0.997)"
             problems.append((f"{place}.methods.{row}", text))
     for row, bias in enumerate(_list(_dict(raw.get("biases")).get(str(biases)))):
         problems += _impossible_bias(raw, dataset, bias, f"biases.{biases}.{row}")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +19,7 @@ from cmw_pipeline.config.datasets import class_map
 from cmw_pipeline.config.label_files import check_files
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import MetaLearned, Method, Transferred, WeightNetMethod
+from cmw_pipeline.config.pretrained import PRETRAINED
 from cmw_pipeline.config.schema import Params, Table
 from cmw_pipeline.errors import ConfigError
 
@@ -81,7 +82,13 @@ class Plan:
     # --- names -> artefacts, one method a stage
 
     def download(self, name: str) -> Artefact:
-        """``dataset``: its images and labels as published; ``dataset/step``: the label file of a bias."""
+        """``dataset``: its images and labels as published; ``dataset/step``: the label file of a bias.
+
+        ``pretrained/network``: published weights.
+        """
+        kind, _, network = name.partition("/")
+        if kind == "pretrained" and network in PRETRAINED:
+            return Artefact("download", name, {"pretrained": network})
         if "/" in name:
             return self._label_file(name)
         return Artefact("download", name, self._get("datasets", name).model_dump(exclude={"teacher"}))
@@ -232,6 +239,10 @@ class Plan:
         if first := getattr(method, "first", None):
             bias, at = first.bias or cell.bias, first.recipe or cell.recipe
             inputs["first"] = self._first(cell, Cell(cell.dataset, bias, first.method, at, cell.seed))
+        if recipe.network.pretrained:
+            inputs["pretrained"] = self.download(f"pretrained/{recipe.network.name}")
+        if recipe.start_from:
+            inputs["start"] = self._first(cell, replace(cell, recipe=recipe.start_from))
         request = {
             "source": self._get("datasets", cell.dataset).source,
             "method": method.model_dump(exclude={"label", "where"}),
@@ -243,8 +254,8 @@ class Plan:
     def _first(self, cell: Cell, first: Cell) -> Artefact:
         """The run that a cell starts from, which starts from no run that starts from it."""
         if first in (*self._starting, cell):
-            hint = f"give {first.method!r} another first, or null"
-            raise ConfigError(f"{first.name}: by `first` this run starts from itself", hint)
+            hint = "change `first` of a method or `start_from` of a recipe"
+            raise ConfigError(f"{first.name}: this run starts from itself", hint)
         self._starting.append(cell)
         try:
             return self.run(first)

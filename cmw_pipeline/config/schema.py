@@ -18,11 +18,12 @@ from cmw_pipeline.config.methods.base import (
     Seed,
     TableName,
 )
+from cmw_pipeline.config.pretrained import PRETRAINED
 
 
 def _absent(value: object) -> bool:
     """Left out of what a digest is taken over, so that runs keep the paths they had before the option."""
-    return value is None or value == []
+    return value is None or value is False or value == []
 
 
 def _source(name: str) -> str:
@@ -57,6 +58,9 @@ class Network(Model):
     width: Count | None = Field(
         None, description="channels of the first stage; null, and always for large networks: its own"
     )
+    pretrained: bool = Field(
+        False, exclude_if=_absent, description="start from published weights; `cmw download pretrained/bcnn`"
+    )
 
     @model_validator(mode="after")
     def _large_ones_are_as_published(self) -> Self:
@@ -64,14 +68,27 @@ class Network(Model):
             raise ValueError(f"{self.name} has one width; leave width out")
         return self
 
+    @model_validator(mode="after")
+    def _weights_are_published(self) -> Self:
+        if self.pretrained and self.name not in PRETRAINED:
+            raise ValueError(f"no weights of {self.name} are known, only of {', '.join(PRETRAINED)}")
+        return self
 
-class Sgd(Model):
-    """Stochastic gradient descent of the classifier."""
 
+class Optimizer(Model):
+    """The classifier's: stochastic gradient descent, or Adam with L2 weight decay."""
+
+    name: Literal["sgd", "adam"] = Field("sgd", exclude_if=lambda name: name == "sgd")
     lr: Positive
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: float = Field(0.9, ge=0, lt=1, description="for adam: beta 1; its beta 2 is 0.999")
     nesterov: bool = False
     weight_decay: NonNegative = 5.0e-4
+
+    @model_validator(mode="after")
+    def _nesterov_is_for_sgd(self) -> Self:
+        if self.nesterov and self.name != "sgd":
+            raise ValueError(f"{self.name} has no nesterov; leave it out")
+        return self
 
 
 class Constant(Model):
@@ -151,7 +168,7 @@ class Recipe(Model):
     """How a classifier is trained, whatever the method."""
 
     network: Network
-    optimizer: Sgd
+    optimizer: Optimizer
     schedule: Schedule = Constant()
     epochs: Count
     batch_size: Count
@@ -161,6 +178,12 @@ class Recipe(Model):
         exclude_if=_absent,
         description="for datasets of image files; their only augmentation besides is flip",
     )
+    start_from: Name | None = Field(
+        None,
+        exclude_if=_absent,
+        description="a recipe: the same cell's run under it gives the weights that training starts from",
+    )
+    head_only: bool = Field(False, exclude_if=_absent, description="train the output layer alone")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights; null: none")
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32", description="of convolutions and products; weights and statistics stay float32"

@@ -27,6 +27,22 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     atomic_file(path, lambda draft: draft.write_bytes(save(plain)))
 
 
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors by name from a file of PyTorch's that others wrote; no code in it is run.
+
+    Raises:
+        IntegrityError: it holds anything but a flat dict of tensors.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or hostile file can raise anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise IntegrityError(f"{path}: not a plain state dict: {reason}") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise IntegrityError(f"{path}: not a plain state dict: it holds other things than tensors")
+    return state
+
+
 def save_checkpoint(folder: Path, step: int, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
     """Write ``step-NNNNNNNN/`` whole or not at all, and drop all but the newest two.
 

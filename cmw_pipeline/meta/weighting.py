@@ -18,7 +18,7 @@ from torch import nn
 
 from cmw_pipeline.errors import ConfigError, IntegrityError, NumericsError
 from cmw_pipeline.io.atomic import write_text
-from cmw_pipeline.io.checkpoints import save_tensors
+from cmw_pipeline.io.checkpoints import read_state_dict, save_tensors
 from cmw_pipeline.meta.class_groups import group_classes
 from cmw_pipeline.meta.weight_net import WeightNet
 
@@ -176,13 +176,7 @@ def _net(tensors: dict[str, torch.Tensor], path: Path) -> WeightNet:
 
 
 def _load_published(path: Path) -> WeightingFunction:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or hostile file can raise anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise IntegrityError(f"{path}: not a plain state dict: {reason}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise IntegrityError(f"{path}: not a plain state dict: it holds other things than tensors")
+    state = read_state_dict(path)
     heads = [f"classfier.layers.{k}.0" for k in _PUBLISHED_HEADS.values()]
     try:
         tensors = {

@@ -36,7 +36,8 @@ class DynamicLoss(MetaMethod):
         nets = options.meta_net
         self.corrector = Corrector(options.ranks, nets.hidden, self.num_classes)
         self.generator = MarginGenerator(nets.hidden, self.num_classes)
-        self.adam = Adam([*self.corrector.parameters(), *self.generator.parameters()], nets)
+        learned = [*self.corrector.parameters(), *self.generator.parameters()]
+        self.adam = Adam(learned, nets.lr, nets.weight_decay, nets.amsgrad)
         self.given: torch.Tensor
         self.ranks: torch.Tensor
         self.is_meta: torch.Tensor

@@ -24,7 +24,8 @@ class WeightNetMethod(MetaMethod):
         self.sample_loss = base_loss(options.base_loss, problem)
         self.early_loss = early_loss(options.base_loss, self.sample_loss)
         self.weight_net = WeightNet(options.weight_net.hidden, num_groups)
-        self.adam = Adam(self.weight_net.parameters(), options.weight_net)
+        net = options.weight_net
+        self.adam = Adam(self.weight_net.parameters(), net.lr, net.weight_decay, net.amsgrad)
         self.groups: torch.Tensor
         self.register_buffer("groups", groups)
 

@@ -1,4 +1,4 @@
-"""Start a classifier from the weights of another one that has a different output layer."""
+"""A classifier without its output layer: start it from other weights, keep it as it is."""
 
 from collections.abc import Mapping
 
@@ -11,6 +11,17 @@ from cmw_pipeline.models.twins import Twins
 _HEAD = "classifier."
 
 
+def _towers(model: nn.Module) -> list[nn.Module]:
+    return list(model.towers) if isinstance(model, Twins) else [model]
+
+
+def freeze_trunk(model: nn.Module) -> None:
+    """Leave only the parameters of the output layer, or of each tower's, to be trained."""
+    for tower in _towers(model):
+        for name, parameter in tower.named_parameters():
+            parameter.requires_grad_(name.startswith(_HEAD))
+
+
 def load_trunk(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     """Copy everything but the output layer into the model, or into each of its towers.
 
@@ -21,7 +32,7 @@ def load_trunk(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     Raises:
         IntegrityError: a tensor of the trunk is missing or has another shape.
     """
-    for tower in model.towers if isinstance(model, Twins) else [model]:
+    for tower in _towers(model):
         own = tower.state_dict()
         for name, tensor in own.items():
             if not name.startswith(_HEAD):

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.datasets import FACTS, Archive
 from cmw_pipeline.config.label_files import LabelFile, label_file
+from cmw_pipeline.config.pretrained import PRETRAINED, WEIGHTS
 from cmw_pipeline.data.cifar import read_cifar
 from cmw_pipeline.data.digits import read_digits
 from cmw_pipeline.data.label_files import label_digest, read_label_file, write_given
@@ -16,7 +17,9 @@ from cmw_pipeline.data.survey import MAX_LEFT_OUT, READERS, survey
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.archives import SIZE_CAP, Members, read_members, top_folder
 from cmw_pipeline.io.atomic import system_faults
+from cmw_pipeline.io.checkpoints import read_state_dict, save_tensors
 from cmw_pipeline.io.download import fetch
+from cmw_pipeline.io.manifests import file_entry
 from cmw_pipeline.io.tables import write_table
 from cmw_pipeline.runtime.workers import decode_workers
 from cmw_pipeline.stages.base import Job
@@ -27,6 +30,8 @@ FAULTS = "faults.parquet"
 
 def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False) -> None:
     """Write ``images.npy`` and ``labels.parquet`` of a dataset, or the ``labels.parquet`` of a label file.
+
+    Of published weights, only those of a network's trunk are written, as ``weights.safetensors``.
 
     Of a dataset of image files, which stay where they are, ``files.parquet`` takes the place of the images,
     and ``faults.parquet`` reports those that were left out or converted.
@@ -43,6 +48,9 @@ def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False)
         IntegrityError: the bytes are not the published ones, or not a dataset.
         SystemFault: no mirror can be reached, or a file cannot be read or written.
     """
+    if "pretrained" in job.params:
+        _write_pretrained(job, local, accept_unverified=accept_unverified)
+        return
     source = job.params["source"]
     if "labels" in job.params:
         _write_labels(job, local, accept_unverified=accept_unverified)
@@ -51,11 +59,7 @@ def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False)
         _survey(job, local)
         return
     if source == "digits":
-        if local is not None:
-            raise ConfigError("digits come with scikit-learn; there is nothing to read from a file")
-        job.notes["origin"] = f"scikit-learn {metadata.version('scikit-learn')}"
-        job.notes["verified"] = True
-        write_raw(job.out, *read_digits())
+        _write_digits(job, local)
         return
     if local is None:
         files = _fetched(job)
@@ -71,6 +75,14 @@ def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False)
     if differing:
         job.notes["unverified_files"] = differing
     write_raw(job.out, *read_cifar(files, source))
+
+
+def _write_digits(job: Job, local: Path | None) -> None:
+    if local is not None:
+        raise ConfigError("digits come with scikit-learn; there is nothing to read from a file")
+    job.notes["origin"] = f"scikit-learn {metadata.version('scikit-learn')}"
+    job.notes["verified"] = True
+    write_raw(job.out, *read_digits())
 
 
 def _survey(job: Job, local: Path | None) -> None:
@@ -97,6 +109,28 @@ def _survey(job: Job, local: Path | None) -> None:
     job.notes["faults"] = {str(reason): int(n) for reason, n in faults["fault"].value_counts().items()}
     write_files(job.out, files)
     write_table(job.out / FAULTS, faults, FAULT_COLUMNS)
+
+
+def _write_pretrained(job: Job, local: Path | None, *, accept_unverified: bool) -> None:
+    """The published weights that a network can start from, without their output layer."""
+    published = PRETRAINED[job.params["pretrained"]]
+    if local is None:
+        file = _downloads(job) / PurePosixPath(published.url).name
+        job.notes["origin"] = fetch([published.url], published.sha256, file)
+    else:
+        file = local
+        job.notes["origin"] = local.resolve().name
+        if not file.is_file():
+            raise ConfigError(f"{file}: no such file")
+    digest = file_entry(file)["sha256"]
+    job.notes["verified"] = digest == published.sha256
+    if not job.notes["verified"] and not accept_unverified:
+        raise IntegrityError(
+            f"{file}: not the published weights: its sha256 is {digest}; expected {published.sha256}",
+            "use `--accept-unverified` to go on; everything made from them will say so",
+        )
+    tensors = read_state_dict(file)
+    save_tensors(job.out / WEIGHTS, {n: t for n, t in tensors.items() if not n.startswith("classifier.")})
 
 
 def _write_labels(job: Job, local: Path | None, *, accept_unverified: bool) -> None:

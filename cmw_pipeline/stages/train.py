@@ -9,11 +9,13 @@ import pandas as pd
 import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
+from torch import nn
 
 from cmw_pipeline.config.datasets import FACTS, DatasetFacts
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import MetaLearned
 from cmw_pipeline.config.methods import Method as MethodOptions
+from cmw_pipeline.config.pretrained import WEIGHTS
 from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.data.loader import Store
 from cmw_pipeline.data.stores import OpenImages
@@ -24,11 +26,11 @@ from cmw_pipeline.io.manifests import Stored
 from cmw_pipeline.io.tables import read_table, write_array, write_table
 from cmw_pipeline.meta.weighting import load_weighting
 from cmw_pipeline.methods import registry as methods
-from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.methods.base import Batch, MetaMethod, Method, Problem
 from cmw_pipeline.methods.losses import HEADS
 from cmw_pipeline.methods.noise_teacher import posterior_of
 from cmw_pipeline.models import registry as models
-from cmw_pipeline.models.trunk import load_trunk
+from cmw_pipeline.models.trunk import freeze_trunk, load_trunk
 from cmw_pipeline.runtime.seeds import stream_seed
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.runtime.team import SOLO, Team
@@ -39,7 +41,7 @@ from cmw_pipeline.training.batches import Meta, Task
 from cmw_pipeline.training.ema import Teacher
 from cmw_pipeline.training.evaluate import dropout_variance, predict, sample_losses
 from cmw_pipeline.training.loop import train
-from cmw_pipeline.training.optim import Sgd
+from cmw_pipeline.training.optim import optimizer
 from cmw_pipeline.training.parallel import Shared
 from cmw_pipeline.training.precision import use_tf32
 from cmw_pipeline.training.state import TrainState
@@ -175,8 +177,7 @@ def _state(job: Job, options: MethodOptions, task: Task, channels: int, device: 
     model = models.build(
         recipe.network, channels, problem.num_classes, stream_seed(seed, "model"), method.head, method.towers
     ).to(device)
-    if method.starts_from_first and "first" in job.inputs:
-        load_trunk(model, load_file(job.inputs["first"].path / MODEL))
+    _start(model, job, method, recipe)
     if recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)
     use_tf32(recipe.precision)
@@ -184,12 +185,27 @@ def _state(job: Job, options: MethodOptions, task: Task, channels: int, device: 
     return TrainState(
         model=model,
         method=method,
-        optimizer=Sgd(model.parameters(), recipe.optimizer).to(device),
+        optimizer=optimizer(model.parameters(), recipe.optimizer).to(device),
         teacher=None if recipe.ema is None else Teacher(model),
         device=device,
         meta_rows=torch.empty(0, dtype=torch.int64, device=device),
         loss_sum=torch.zeros((), dtype=torch.float64, device=device),
     )
+
+
+def _start(model: nn.Module, job: Job, method: Method, recipe: Recipe) -> None:
+    """Load what the model starts from, and freeze what is not trained."""
+    inputs = job.inputs
+    if recipe.optimizer.name != "sgd" and isinstance(method, MetaMethod) and method.steps_as_optimizer:
+        raise ConfigError(f"{job.params['method']['kind']} takes the optimiser's own virtual step; use sgd")
+    if "pretrained" in inputs:
+        load_trunk(model, load_file(inputs["pretrained"].path / WEIGHTS))
+    if method.starts_from_first and "first" in inputs:
+        load_trunk(model, load_file(inputs["first"].path / MODEL))
+    if "start" in inputs:
+        model.load_state_dict(load_file(inputs["start"].path / MODEL))
+    if recipe.head_only:
+        freeze_trunk(model)
 
 
 def share(task: Task, state: TrainState, team: Team) -> tuple[Task, TrainState]:

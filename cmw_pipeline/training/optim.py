@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from cmw_pipeline.config.schema import Constant, Cosine, Recipe, Restarts, SlowCosine, Steps
-from cmw_pipeline.config.schema import Sgd as SgdOptions
+from cmw_pipeline.config.schema import Optimizer as Options
+from cmw_pipeline.meta.adam import Adam
 
 Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
 
@@ -19,7 +20,7 @@ class Sgd(nn.Module):
     change under a captured or compiled step.
     """
 
-    def __init__(self, parameters: Iterable[torch.Tensor], options: SgdOptions) -> None:
+    def __init__(self, parameters: Iterable[torch.Tensor], options: Options) -> None:
         super().__init__()
         self.moved = [parameter for parameter in parameters if parameter.requires_grad]
         self.options = options
@@ -63,6 +64,16 @@ class Sgd(nn.Module):
         if o.nesterov:
             rate, kept = rate * (1 + kept), kept**2 / (1 + kept)
         return rate, torch._foreach_add(drift, self.momenta, alpha=kept)
+
+
+Optimizer = Sgd | Adam
+
+
+def optimizer(parameters: Iterable[torch.Tensor], options: Options) -> Optimizer:
+    """The one that a recipe asks for, over the parameters that are not frozen."""
+    if options.name == "sgd":
+        return Sgd(parameters, options)
+    return Adam(parameters, options.lr, options.weight_decay, beta1=options.momentum)
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:

@@ -9,7 +9,7 @@ from torch import nn
 from cmw_pipeline.methods.base import Method
 from cmw_pipeline.runtime.rng import RngState
 from cmw_pipeline.training.ema import Teacher
-from cmw_pipeline.training.optim import Sgd
+from cmw_pipeline.training.optim import Optimizer
 from cmw_pipeline.training.parallel import Shared
 
 Tensors = dict[str, torch.Tensor]
@@ -21,7 +21,7 @@ class TrainState:
 
     model: nn.Module
     method: Method
-    optimizer: Sgd
+    optimizer: Optimizer
     teacher: Teacher | None
     device: torch.device
     meta_rows: torch.Tensor

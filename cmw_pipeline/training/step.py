@@ -7,13 +7,13 @@ from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.meta.lookahead import lookahead_gradient
 from cmw_pipeline.meta.tangent import Forward, LeanForward, copied_buffers
 from cmw_pipeline.methods.base import Batch, MetaMethod, Method
-from cmw_pipeline.training.optim import Sgd
+from cmw_pipeline.training.optim import Optimizer, Sgd
 
 
 def training_step(
     model: nn.Module,
     method: Method,
-    optimizer: Sgd,
+    optimizer: Optimizer,
     batch: Batch,
     meta_batch: Batch | None,
     lean: bool = False,
@@ -50,7 +50,7 @@ def training_step(
 def _logits_and_meta_step(
     model: nn.Module,
     method: MetaMethod,
-    optimizer: Sgd,
+    optimizer: Optimizer,
     batch: Batch,
     meta_batch: Batch,
     lean: bool,
@@ -75,13 +75,16 @@ def _logits_and_meta_step(
 def meta_step(
     forward: Forward,
     method: MetaMethod,
-    optimizer: Sgd,
+    optimizer: Optimizer,
     batch: Batch,
     meta_batch: Batch,
     watched: bool = True,
 ) -> None:
     """Improve the weighting by the gradient of the meta loss after a virtual step."""
-    lr, drift = optimizer.as_plain() if method.steps_as_optimizer else (optimizer.rate, None)
+    lr, drift = optimizer.rate, None
+    if method.steps_as_optimizer:
+        assert isinstance(optimizer, Sgd), "the stage refuses others"
+        lr, drift = optimizer.as_plain()
     gradient = lookahead_gradient(
         forward,
         lambda z: method.virtual_objective(z, batch),
