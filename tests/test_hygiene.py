@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -504,3 +505,22 @@ def test_free_text_reaches_no_path(tmp_path):
     for path in [*free, *Plan(load(ROOT / "params.yaml")).artefacts()]:
         assert re.fullmatch(r"[a-z0-9][a-zA-Z0-9.+:/-]*", path), path
         assert ".." not in path.split("/")
+
+
+def test_no_secret_is_in_the_tree(tmp_path):
+    """By the hook that runs before a commit, on every text of the project; and the hook can tell."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    (entry,) = [hook["entry"] for hook in hooks if hook["id"] == "secrets"]
+
+    def passes(files):
+        return subprocess.run([*shlex.split(entry), *files], capture_output=True).returncode == 0
+
+    kinds = {".py", ".md", ".yaml", ".toml", ".smk", ".rst", ".json", ".lock", ".cff", ".csv"}
+    folders = ["cmw_pipeline", "workflow", "tests", "docs", "benchmarks", ".github", ".dvc"]
+    texts = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    texts = [path for path in [*texts, *ROOT.iterdir()] if path.suffix in kinds and path.is_file()]
+    assert len(texts) > 200
+    assert passes(texts)
+    for secret in ("-----BEGIN RSA " + "PRIVATE KEY-----", "AKIA" + "0" * 16, "ghp_" + "a1" * 18):
+        (tmp_path / "notes.md").write_text(f"first line\n{secret}\n")
+        assert not passes([*texts, tmp_path / "notes.md"])
