@@ -57,6 +57,18 @@ def test_accuracy_figure_of_any_number_of_panels(tmp_path, panels, seeds):
     assert colours(tmp_path / "a.png") > 50
 
 
+def test_panels_that_share_few_methods_have_lines_for_their_own_only(tmp_path):
+    """Of 18 methods each panel has 3: one below the other they need less room than all lines in each."""
+    apart = points(6)
+    apart["method"] = apart["panel"] + ", " + apart["method"]
+    accuracy_figure(tmp_path / "apart.png", apart, "accuracy")
+    accuracy_figure(tmp_path / "together.png", points(6), "accuracy")
+    tall, wide = (matplotlib.image.imread(tmp_path / f"{name}.png").shape for name in ("apart", "together"))
+    assert tall[0] > tall[1]
+    assert wide[0] < wide[1]
+    assert colours(tmp_path / "apart.png") > 50
+
+
 def test_the_published_function_is_that_of_its_weight_net_and_can_be_drawn_beside_ours(tmp_path):
     published = published_weighting()
     assert list(published) == ["loss", "small", "moderate", "large"]

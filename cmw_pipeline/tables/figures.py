@@ -90,6 +90,8 @@ def curves_beside(path: Path, ours: pd.DataFrame, published: pd.DataFrame) -> No
 def accuracy_figure(path: Path, points: pd.DataFrame, axis: str) -> None:
     """Draw mean ± standard deviation of each method, one panel a bias, one pale dot a seed below.
 
+    Panels have the same methods on the same lines; but if they share few, each has its own.
+
     Args:
         path: the PNG file to write.
         points: one row a run, with ``panel``, ``method``, ``seed`` and ``value``; drawn in order of
@@ -98,6 +100,10 @@ def accuracy_figure(path: Path, points: pd.DataFrame, axis: str) -> None:
     """
     panels = list(dict.fromkeys(points["panel"]))
     methods = list(dict.fromkeys(points["method"]))
+    drawn = len(points[["panel", "method"]].drop_duplicates())
+    if 2 * drawn < len(panels) * len(methods):
+        _stacked_figure(path, points, axis)
+        return
     columns = min(_PANELS, len(panels))
     lines = -(-len(panels) // columns)
     with _styled():
@@ -111,6 +117,22 @@ def accuracy_figure(path: Path, points: pd.DataFrame, axis: str) -> None:
             ax.set_visible(False)
         axes[0].set_yticks(range(len(methods)), methods)
         axes[0].set_ylim(len(methods) - 0.5, -0.5)
+        figure.supxlabel(axis, fontsize=10, color="#333333")
+        _save(figure, path)
+
+
+def _stacked_figure(path: Path, points: pd.DataFrame, axis: str) -> None:
+    """The same, one panel below the other, each with its own methods."""
+    methods = points.groupby("panel", sort=False)["method"].unique()
+    counts = [len(own) for own in methods]
+    with _styled():
+        figure = Figure(figsize=(7.0, 0.6 + sum(0.6 + 0.3 * count for count in counts)), layout="constrained")
+        axes = figure.subplots(len(counts), 1, squeeze=False, height_ratios=counts).ravel()
+        for (panel, own), ax in zip(methods.items(), axes, strict=True):
+            _draw_panel(ax, points[points["panel"] == panel], list(own))
+            ax.set_title(fill(str(panel), 2 * _TITLE_LETTERS), fontsize=10)
+            ax.set_yticks(range(len(own)), own)
+            ax.set_ylim(len(own) - 0.5, -0.5)
         figure.supxlabel(axis, fontsize=10, color="#333333")
         _save(figure, path)
 
