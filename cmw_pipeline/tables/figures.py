@@ -130,7 +130,7 @@ def _stacked_figure(path: Path, points: pd.DataFrame, axis: str) -> None:
         axes = figure.subplots(len(counts), 1, squeeze=False, height_ratios=counts).ravel()
         for (panel, own), ax in zip(methods.items(), axes, strict=True):
             _draw_panel(ax, points[points["panel"] == panel], list(own))
-            ax.set_title(fill(str(panel), 2 * _TITLE_LETTERS), fontsize=10)
+            ax.set_title(fill(str(panel), 3 * _TITLE_LETTERS // 2), fontsize=10)
             ax.set_yticks(range(len(own)), own)
             ax.set_ylim(len(own) - 0.5, -0.5)
         figure.supxlabel(axis, fontsize=10, color="#333333")
