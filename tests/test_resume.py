@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -98,8 +99,19 @@ def assert_equal(a, b):
                 [{k: v for k, v in r.items() if k != "seconds"} for r in m[key]] for m in (meta_a, meta_b)
             ]
             assert timeless[0] == timeless[1]
-        else:
+        elif key != "spent":
             assert meta_a[key] == meta_b[key]
+
+
+def test_a_resumed_run_knows_what_its_earlier_attempts_took(tmp_path):
+    run = task("erm")
+    began = time.monotonic()
+    first, second = state(run, "erm"), state(run, "erm")
+    for attempt, steps in ((first, 3), (second, 3)):
+        with pytest.raises(Preempted):
+            train(run, attempt, StopAfter(steps), tmp_path)
+    earlier = train(run, state(run, "erm"), StopRequest(), tmp_path)
+    assert 0 < first.spent < second.spent == earlier < time.monotonic() - began
 
 
 @pytest.mark.parametrize(("kind", "changes"), KINDS)

@@ -266,6 +266,12 @@ def test_a_damaged_manifest_is_refused_or_says_the_same(tmp_path):
 # --- equal content, equal digest
 
 
+def test_what_earlier_attempts_took_is_part_of_the_cost_and_of_nothing_else(tmp_path):
+    manifest = made(tmp_path, earlier_seconds=100.0).manifest
+    assert 100 < manifest["cost"]["seconds"] < 110
+    assert manifest["notes"] == {}
+
+
 def test_equal_content_has_an_equal_digest_whatever_it_cost(tmp_path, monkeypatch):
     one = made(tmp_path / "one", origin="here")
     ticks = itertools.count(step=1000.0)

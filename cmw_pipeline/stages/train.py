@@ -22,7 +22,7 @@ from cmw_pipeline.data.stores import OpenImages
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import save_tensors
-from cmw_pipeline.io.manifests import Stored
+from cmw_pipeline.io.manifests import EARLIER, Stored
 from cmw_pipeline.io.tables import read_table, write_array, write_table
 from cmw_pipeline.meta.weighting import load_weighting
 from cmw_pipeline.methods import registry as methods
@@ -96,7 +96,7 @@ def run(
     state = _state(job, options, task, facts.image_shape[2], device)
     if team.size > 1:
         task, state = share(task, state, team)
-    train(task, state, stop, job.side, checkpoint_seconds)
+    job.notes[EARLIER] = train(task, state, stop, job.side, checkpoint_seconds)
     _write(job, task, state, samples, test)
     job.notes.update({"device": _device_name(device), "smoke": recipe.smoke})
 

@@ -28,8 +28,11 @@ log = logging.getLogger(__name__)
 
 def train(
     task: Task, state: TrainState, stop: StopRequest, side: Path, checkpoint_seconds: float = 60.0
-) -> None:
+) -> float:
     """Train to the last epoch, from the newest checkpoint in ``side`` if there is one.
+
+    Returns:
+        Seconds of training that the checkpoint held: what earlier attempts cost.
 
     Raises:
         Preempted: ``stop`` was set; a checkpoint was written and the same call continues.
@@ -38,7 +41,8 @@ def train(
     """
     _resume(state, side)
     iterations = Iterations(state, task.recipe)
-    saved = time.monotonic()
+    saved = began = time.monotonic()
+    earlier = state.spent
     for epoch in range(state.epoch, task.recipe.epochs):
         started = time.monotonic()
         turns, metas = _begin_epoch(task, state)
@@ -52,6 +56,7 @@ def train(
             stopping, saving = divmod(task.team.agree(2 * bool(stop) + due), 2)
             if stopping or saving:
                 _refuse_infinite(state)
+                state.spent = earlier + time.monotonic() - began
                 if task.team.leads:
                     save_checkpoint(side, state.iteration, *state.pack())
                 saved = time.monotonic()
@@ -59,6 +64,7 @@ def train(
                 raise Preempted(f"stopped by {stop.reason} in {title}; the same command continues it")
         task.store.expect(())
         _end_epoch(task, state, len(batches), time.monotonic() - started)
+    return earlier
 
 
 def _resume(state: TrainState, side: Path) -> None:

@@ -37,6 +37,8 @@ class TrainState:
     """Steps done in this epoch."""
     iteration: int = 0
     """Steps done in all."""
+    spent: float = 0.0
+    """Seconds of training that a checkpoint holds, over all processes that had a part in it."""
     records: list[dict[str, float]] = field(default_factory=list)
     """One entry a finished epoch."""
 
@@ -65,7 +67,7 @@ class TrainState:
             setattr(self, name, meta[name])
 
     def _numbers(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("epoch", "step", "iteration", "records")}
+        return {name: getattr(self, name) for name in ("epoch", "step", "iteration", "records", "spent")}
 
     def tensors(self) -> list[torch.Tensor]:
         """Everything that an iteration changes, as it lies in memory."""
