@@ -7,13 +7,27 @@ import sys
 from pathlib import Path
 
 import torch
+from click.testing import CliRunner
 
+from cmw_pipeline.cli import main
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.stages import download, inject, metaset, train
 from cmw_pipeline.stages.base import make
 
 SOURCE = Path(__file__).parents[1]
+
+
+def cmw(*words):
+    """A command in this process and folder: its exit code, and what it printed."""
+    done = CliRunner().invoke(main, list(map(str, words)))
+    return done.exit_code, done.output
+
+
+def made(*words):
+    """A command that must work."""
+    code, output = cmw(*words)
+    assert code == 0, output
 
 
 class Project:

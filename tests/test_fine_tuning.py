@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 import torch
 import tree_factory
-from click.testing import CliRunner
+from project import cmw, made
 from safetensors.torch import load_file
 
-from cmw_pipeline.cli import main
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.models.bcnn import Bcnn
 
@@ -60,16 +59,6 @@ recipes:
     picture: {side: 16, resize: 20, crop: resized}
 tables: {}
 """
-
-
-def cmw(*words):
-    done = CliRunner().invoke(main, list(map(str, words)))
-    return done.exit_code, done.output
-
-
-def made(*words):
-    code, output = cmw(*words)
-    assert code == 0, output
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,8 @@
 import pandas as pd
 import pytest
 import tree_factory
-from click.testing import CliRunner
+from project import cmw, made
 
-from cmw_pipeline.cli import main
 from cmw_pipeline.config import Plan, load
 
 PARAMS = """
@@ -51,16 +50,6 @@ tables:
     grid:
       - {dataset: mini-webvision, biases: native, methods: [erm, moved], recipe: tiny}
 """
-
-
-def cmw(*words):
-    done = CliRunner().invoke(main, list(map(str, words)))
-    return done.exit_code, done.output
-
-
-def made(*words):
-    code, output = cmw(*words)
-    assert code == 0, output
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from project import Project, environment, new_project
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.io.manifests import open_stored
@@ -39,64 +39,10 @@ tables:
 NOTHING = "Nothing to be done"
 
 
-class Project:
-    """A working copy with its own git and DVC."""
-
-    def __init__(self, root):
-        self.root = root
-
-    def run(self, *command, check=True):
-        """Run a command as a user would; returns its output."""
-        done = subprocess.run(command, cwd=self.root, env=environment(), capture_output=True, text=True)
-        text = done.stdout + done.stderr
-        assert not check or done.returncode == 0, f"{command}: exit {done.returncode}\n{text}"
-        return text
-
-    def write_params(self, second):
-        (self.root / "params.yaml").write_text(PARAMS.format(second=second))
-
-    def commit(self, message):
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-qm", message)
-
-    def made(self):
-        """Manifest -> time it was written, of everything that is there; a draft is not."""
-        return {
-            str(path.relative_to(self.root)): path.stat().st_mtime_ns
-            for path in (self.root / "results").glob("*/**/manifest.json")
-            if not path.parent.name.startswith(".")
-        }
-
-    def planned(self):
-        plan = Plan(load(self.root / "params.yaml"))
-        return {a.manifest for a in plan.artefacts().values() if a.stage != "table"}
-
-
-def environment():
-    here = str(Path(sys.executable).parent)
-    author = {
-        f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    return {**os.environ, **author, "PATH": f"{here}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-
-
-def new_project(root):
-    root.mkdir(parents=True)
-    for name in ("workflow", "dvc.yaml", ".gitignore", ".dvcignore"):
-        source = SOURCE / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
-    project = Project(root)
-    project.write_params("sym-0.2")
-    project.run("git", "init", "-q")
-    project.run("dvc", "init", "-q")
-    project.run("dvc", "config", "core.analytics", "false")
-    return project
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A project whose grid was made by ``dvc repro`` and committed. Not to be changed."""
-    project = new_project(tmp_path_factory.mktemp("built") / "a project")
+    project = new_project(tmp_path_factory.mktemp("built") / "a project", PARAMS)
     project.run("dvc", "repro")
     project.commit("first")
     return project
@@ -104,8 +50,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture
 def project(built, tmp_path):
-    shutil.copytree(built.root, tmp_path / "a project", symlinks=True)
-    return Project(tmp_path / "a project")
+    return built.copy(tmp_path / "a project")
 
 
 def test_the_grid_is_made_whole(built):
@@ -171,7 +116,7 @@ def test_a_fresh_clone_pulls_and_has_nothing_to_do(project, tmp_path):
     project.run("dvc", "push")
     project.commit("remote")
     project.run("git", "clone", "-q", str(project.root), str(tmp_path / "clone"))
-    clone = Project(tmp_path / "clone")
+    clone = Project(tmp_path / "clone", PARAMS)
     clone.run("dvc", "pull")
     assert NOTHING in clone.run("snakemake", "-n")
     assert set(clone.made()) == clone.planned()
@@ -188,7 +133,7 @@ def test_another_title_renders_the_table_again_and_trains_nothing(project):
 
 
 def test_killed_in_mid_run_the_same_command_finishes_and_nothing_half_made_counts(built, tmp_path):
-    project = new_project(tmp_path / "killed")
+    project = new_project(tmp_path / "killed", PARAMS)
     snakemake = subprocess.Popen(
         ["snakemake"], cwd=project.root, env=environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -227,7 +172,7 @@ def wait_until(condition, seconds):
 
 
 def test_jobs_of_a_killed_snakemake_leave_a_checkpoint_and_do_not_linger(tmp_path):
-    project = new_project(tmp_path / "orphans")
+    project = new_project(tmp_path / "orphans", PARAMS)
     path = project.root / "params.yaml"
     path.write_text(path.read_text().replace("epochs: 1,", "epochs: 5000,"))
     snakemake = subprocess.Popen(
