@@ -1,0 +1,85 @@
+"""What a table's training costs at least, in floating-point operations, and the speed that does it in a day.
+
+    python benchmarks/budget.py table4 --json benchmarks/results/budget-table4.json
+
+Counted, not timed: a forward pass of the recipe's own network by PyTorch's counter. Three of them make a step
+of ERM, a meta step adds seven (`docs/performance.md`), a teacher that is asked adds one, two networks double
+all. Left out: tests after each epoch, augmentation, passes over the training set between epochs. CIFAR only.
+"""
+
+import argparse
+import functools
+from collections import Counter
+from pathlib import Path
+
+import torch
+from common import report
+from torch.utils.flop_counter import FlopCounterMode
+
+from cmw_pipeline.bias.long_tail import class_sizes
+from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.bias_names import parse_bias
+from cmw_pipeline.config.datasets import FACTS
+from cmw_pipeline.config.load import NEED_TEACHER
+from cmw_pipeline.config.methods import MetaLearned
+from cmw_pipeline.methods.registry import METHODS
+from cmw_pipeline.models.registry import LARGE, NETWORKS
+
+TRAINED, PUBLISHED_LABELS = 50_000, 45_000
+FORWARDS, META_FORWARDS = 3, 7
+DAY = 24 * 60 * 60
+
+
+@functools.cache
+def forward_flops(network, classes):
+    """Of one 32 x 32 picture."""
+    with torch.device("meta"):
+        model = (NETWORKS | LARGE)[network](3, classes)
+        with FlopCounterMode(display=False) as counter:
+            model.eval()(torch.empty(1, 3, 32, 32))
+    return counter.get_total_flops()
+
+
+def samples(bias, classes):
+    steps = parse_bias(bias)
+    if any(step.variant == "plc" and step.reads == "labels" for step in steps):
+        return PUBLISHED_LABELS
+    if steps and steps[0].kind == "lt":
+        return int(class_sizes(TRAINED // classes, classes, steps[0].value).sum())
+    return TRAINED
+
+
+def run_flops(plan, cell):
+    options, recipe = plan.options(cell), plan.params.recipes[cell.recipe]
+    classes = FACTS[plan.params.datasets[cell.dataset].source].num_classes
+    shown = recipe.epochs * samples(cell.bias, classes)
+    passes = shown * (FORWARDS + (options.kind in NEED_TEACHER))
+    if isinstance(options, MetaLearned):
+        steps = shown / recipe.batch_size * (recipe.epochs - options.start_epoch) / recipe.epochs
+        passes += steps / options.meta_every * META_FORWARDS * (recipe.batch_size + options.meta_batch) / 2
+    return passes * METHODS[options.kind].towers * forward_flops(recipe.network.name, classes)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    plan = Plan(load("params.yaml"))
+    cells = plan.cells(options.table)
+    flops = Counter()
+    for cell in cells:
+        flops[cell.method] += run_flops(plan, cell)
+    runs = Counter(cell.method for cell in cells)
+    for method, total in flops.items():
+        print(f"{method:24} {runs[method]:4} runs  {total / runs[method] / 1e15:8.1f} PFLOP a run")
+    total = sum(flops.values())
+    rate = total / DAY / 1e12
+    print(f"{len(cells)} runs: {total / 1e18:.1f} EFLOP; in one day with {rate:.0f} TFLOP/s sustained")
+    body = {"table": options.table, "runs": len(cells), "exaflop": round(total / 1e18, 2)}
+    body["petaflop_a_run"] = {method: round(n / runs[method] / 1e15, 1) for method, n in flops.items()}
+    report(options.json, torch.device("cpu"), body | {"teraflops_for_a_day": round(rate)})
+
+
+if __name__ == "__main__":
+    main()
