@@ -13,7 +13,6 @@ from scipy import stats
 from cmw_pipeline.bias.asymmetric import asymmetric
 from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.bias.long_tail import class_sizes, long_tail
-from cmw_pipeline.bias.small_set import small_set
 from cmw_pipeline.bias.symmetric import symmetric
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
 from cmw_pipeline.config.datasets import FACTS, class_map
@@ -219,39 +218,6 @@ def test_rate_zero_and_one():
 def test_two_classes_swap_under_other():
     labels = np.array([0, 1, 1, 0], dtype=np.int16)
     assert symmetric(labels, 1.0, 2, rng(), other=True).tolist() == [1, 0, 0, 1]
-
-
-# --- small sets
-
-
-@given(st.lists(st.integers(0, 4), min_size=20, max_size=80), st.integers(1, 4), st.integers(0, 9))
-def test_a_small_set_has_so_many_of_each_class(labels, per_class, seed):
-    labels = np.array([*labels, *range(5), *range(5), *range(5), *range(5)], dtype=np.int16)
-    kept = small_set(labels, per_class, 5, rng(seed))
-    assert (np.bincount(labels[kept], minlength=5) == per_class).all()
-
-
-def test_a_small_set_is_a_uniform_subset():
-    """Each of 40 samples of a class is among the 10 kept in a quarter of 2,000 draws (5 sigma)."""
-    labels = np.repeat(np.arange(2, dtype=np.int16), 40)
-    counts = sum(small_set(labels, 10, 2, rng(seed)).astype(int) for seed in range(2000))
-    assert np.abs(counts - 500).max() < 5 * np.sqrt(2000 * 0.25 * 0.75)
-
-
-def test_a_small_set_larger_than_a_class_is_refused():
-    with pytest.raises(
-        ConfigError, match=r"keep-4: the smallest class has 3 samples\n.*choose at most keep-3"
-    ):
-        small_set(np.array([0, 0, 0, 1, 1, 1, 1]), 4, 2, rng())
-
-
-def test_noise_and_tail_work_on_the_small_set():
-    labels, kept = apply_bias(CIFAR10, parse_bias("keep-200+lt-10+sym-0.5"), "cifar10", 1)
-    _, without_noise = apply_bias(CIFAR10, parse_bias("keep-200+lt-10"), "cifar10", 1)
-    assert np.bincount(CIFAR10[kept]).tolist() == class_sizes(200, 10, 10).tolist()
-    assert (kept == without_noise).all()
-    assert 0 < (labels != CIFAR10)[kept].sum() <= kept.sum() // 2
-    assert (labels == CIFAR10)[~kept].all()
 
 
 # --- composition

@@ -10,7 +10,6 @@ from cmw_pipeline.bias.feature_dependent import feature_dependent, solve_factor
 from cmw_pipeline.bias.few_labels import labelled_sets
 from cmw_pipeline.bias.long_tail import long_tail
 from cmw_pipeline.bias.partial import candidate_sets, draw_candidates
-from cmw_pipeline.bias.small_set import small_set
 from cmw_pipeline.bias.symmetric import symmetric
 from cmw_pipeline.bias.transition import asymmetric_matrix, symmetric_matrix, transition
 from cmw_pipeline.config.bias_names import HIDING, BiasStep, tail_of_the_unlabelled
@@ -39,16 +38,14 @@ def apply_bias(
 ) -> tuple[Labels, npt.NDArray[np.bool_]]:
     """Bias the labels of a training set.
 
-    A noise step works on the labels that the step before it left, and only on the samples that a small set
-    and a long tail kept. Its stream depends on ``seed``, ``source``, its position and its name, so nothing
-    that is drawn elsewhere changes it. Steps ``plc:sym`` and ``plc:asym`` draw from NumPy's
-    ``RandomState(seed)``, as the published ones did with seed 1. Candidate sets are not drawn here but by
-    :func:`hide_labels`.
+    A noise step works on the labels that the step before it left, and only on the samples that the long
+    tail kept. Its stream depends on ``seed``, ``source``, its position and its name, so nothing that is
+    drawn elsewhere changes it. Steps ``plc:sym`` and ``plc:asym`` draw from NumPy's ``RandomState(seed)``,
+    as the published ones did with seed 1. Candidate sets are not drawn here but by :func:`hide_labels`.
 
     Args:
         clean: (N,) class ids of the training samples; not changed.
-        steps: the bias; a small set and a long tail, if any, go first; a tail of the unlabelled is not seen
-            to here.
+        steps: the bias; a long tail, if any, goes first; one of the unlabelled is not seen to here.
         source: the dataset in :data:`~cmw_pipeline.config.datasets.FACTS` that the labels are of.
         seed: the seed of the bias, not of training.
         evidence: what :func:`~cmw_pipeline.config.bias_names.needs` says that the steps need.
@@ -67,9 +64,7 @@ def apply_bias(
     published = np.random.RandomState(seed)
     for position, step in enumerate(steps[:-1] if tail_of_the_unlabelled(steps) else steps):
         rng = stream(seed, "inject", source, position, step.name)
-        if step.kind == "keep":
-            kept[kept] = small_set(clean[kept], int(step.value), FACTS[source].num_classes, rng)
-        elif step.kind == "lt":
+        if step.kind == "lt":
             kept[kept] = long_tail(clean[kept], step.value, FACTS[source].num_classes, rng)
         elif step.kind in HIDING:
             continue

@@ -18,10 +18,7 @@ GENERATED = ("type1", "type2", "type3")
 """Feature-dependent noise of PLC (Zhang et al., ICLR 2021), drawn from a teacher's posterior."""
 HIDING = {"partial", "labels"}
 """After these the label of a sample is one of a set of candidates."""
-FEWER = {"keep", "lt"}
-"""These leave samples out and every label as it is."""
 _NUMBERED: dict[str, tuple[str, ...] | None] = {
-    "keep": (),
     "lt": (),
     "sym": ("other", "plc"),
     "asym": None,
@@ -41,8 +38,7 @@ _WORDED = {
 class BiasStep:
     """One step of a bias.
 
-    ``keep``: a small training set, value = samples of each class >= 1. ``lt``: long tail, value = imbalance
-    factor >= 1. ``sym``: symmetric noise at a rate in [0, 1],
+    ``lt``: long tail, value = imbalance factor >= 1. ``sym``: symmetric noise at a rate in [0, 1],
     over all classes, or only the other ones (variant ``other``). ``asym``: asymmetric noise at a rate
     in [0, 1] along the dataset's default class map, or along the map that the variant names. The variant
     ``plc`` of both is the second half of PLC's hybrid noise, drawn as its code draws it.
@@ -114,12 +110,9 @@ def parse_bias(name: str) -> tuple[BiasStep, ...]:
     steps = tuple(_parse_step(part, name) for part in name.split("+"))
     kinds = [step.kind for step in steps]
     tail = tail_of_the_unlabelled(steps)
-    if "keep" in kinds[1:]:
-        raise ValueError(f"{name!r}: keep-NUMBER goes first")
-    rest = kinds[1:] if kinds[0] == "keep" else kinds
-    if "lt" in (rest[:-1] if tail else rest[1:]):
+    if "lt" in (kinds[:-1] if tail else kinds[1:]):
         raise ValueError(f"{name!r}: a long tail goes first, before the label noise, or last, after labels-N")
-    noise = [step for step in steps if step.kind not in FEWER]
+    noise = [step for step in steps if step.kind != "lt"]
     late = [step.name for step in noise[1:] if step.reads]
     if late:
         raise ValueError(f"{name!r}: {late[0]} replaces every label, so it goes before the other noise")
@@ -139,8 +132,8 @@ def _parse_step(text: str, name: str) -> BiasStep:
     match = _STEP.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"{name!r}: {text!r} is not a bias; write keep-NUMBER, lt-FACTOR, [other:]sym-RATE,"
-            " [map:]asym-RATE, [plc:]type1-LEVEL, human-WHICH, partial-RATE or labels-NUMBER, joined by +"
+            f"{name!r}: {text!r} is not a bias; write lt-FACTOR, [other:]sym-RATE, [map:]asym-RATE,"
+            " [plc:]type1-LEVEL, human-WHICH, partial-RATE or labels-NUMBER, joined by +"
         )
     kind, variant = match["kind"], match["variant"]
     if kind not in _NUMBERED and kind not in _WORDED:
@@ -169,8 +162,8 @@ def _number(kind: str, text: str, name: str) -> float:
         raise ValueError(f"{name!r}: {text!r} is not a number") from None
     if kind == "lt" and not 1 <= value < inf:
         raise ValueError(f"{name!r}: the imbalance factor is {value:g}; it must be >= 1 and finite")
-    if kind in ("keep", "labels") and not (value >= 1 and value.is_integer()):
-        raise ValueError(f"{name!r}: the number of {kind} is {value:g}; it must be a whole number")
-    if kind not in ("keep", "lt", "labels") and not 0 <= value <= 1:
+    if kind == "labels" and not (value >= 1 and value.is_integer()):
+        raise ValueError(f"{name!r}: the number of labels is {value:g}; it must be a whole number")
+    if kind not in ("lt", "labels") and not 0 <= value <= 1:
         raise ValueError(f"{name!r}: the rate is {value:g}; it must lie in [0, 1]")
     return value

@@ -213,7 +213,6 @@ def _step_words(step: BiasStep) -> str:
     percent, variant = f"{100 * step.value:g}%", f" ({step.variant})" if step.variant else ""
     feature = f"{percent} feature-dependent label noise, Type"
     words = {
-        "keep": f"{step.value:g} samples of each class",
         "lt": f"long tail, factor {step.value:g}",
         "sym": f"{percent} symmetric label noise{variant}",
         "asym": f"{percent} asymmetric label noise{variant}",
