@@ -36,6 +36,16 @@ def test_every_fifth_of_each_class_is_for_testing():
     assert (split == "test").sum() == 355
 
 
+def test_the_halves_are_the_digits_and_share_nothing():
+    images, labels, split = read_digits()
+    for source, first in (("digits-0-4", 0), ("digits-5-9", 5)):
+        half, own, parts = read_digits(FACTS[source].class_names)
+        rows = (labels >= first) & (labels < first + 5)
+        assert np.array_equal(half, images[rows])
+        assert (own + first == labels[rows]).all()
+        assert (parts == split[rows]).all()
+
+
 def test_other_digits_in_scikit_learn_are_noticed(monkeypatch):
     changed = load_digits()
     changed.images[5, 0, 0] += 1

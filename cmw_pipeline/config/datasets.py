@@ -96,6 +96,10 @@ _WEBVISION_HOME = "https://data.vision.ee.ethz.ch/cvl/webvision/dataset2017.html
 _WEBFG_HOME = "https://github.com/NUST-Machine-Intelligence-Laboratory/weblyFG-dataset"
 
 
+def _digits(class_names: str, class_maps: Mapping[str, ClassMap]) -> DatasetFacts:
+    return DatasetFacts(len(class_names), (8, 8, 1), (0.287,), (0.354,), tuple(class_names), class_maps)
+
+
 def _large(
     num_classes: int, files: ImageFiles, side: int = 256, class_names: tuple[str, ...] = ()
 ) -> DatasetFacts:
@@ -127,17 +131,11 @@ OWN_FOLDER = re.compile(r"folder-([1-9][0-9]{0,3})")
 
 FACTS: dict[str, DatasetFacts] = _Facts()
 FACTS |= {
-    "digits": DatasetFacts(
-        num_classes=10,
-        image_shape=(8, 8, 1),
-        mean=(0.287,),
-        std=(0.354,),
-        class_names=tuple("0123456789"),
-        class_maps={
-            "one-way": {2: 7, 3: 8, 5: 6, 9: 4},
-            "plc": {2: 7, 3: 8, 5: 6, 6: 5, 7: 1},
-        },
+    "digits": _digits(
+        "0123456789", {"one-way": {2: 7, 3: 8, 5: 6, 9: 4}, "plc": {2: 7, 3: 8, 5: 6, 6: 5, 7: 1}}
     ),
+    "digits-0-4": _digits("01234", {"one-way": {2: 3, 4: 1}}),
+    "digits-5-9": _digits("56789", {"one-way": {0: 1, 4: 2}}),
     "cifar10": DatasetFacts(
         num_classes=10,
         image_shape=(32, 32, 3),

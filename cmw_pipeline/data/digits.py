@@ -1,6 +1,7 @@
 """The 1,797 handwritten digits that come inside scikit-learn."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,15 @@ _GREY = 15
 _TEST_EVERY = 5
 
 
-def read_digits() -> tuple[Images, Labels, npt.NDArray[np.str_]]:
+def read_digits(wanted: Sequence[str] = "0123456789") -> tuple[Images, Labels, npt.NDArray[np.str_]]:
     """Read the digits.
 
+    Args:
+        wanted: the digits that are classes, ``"5", "6", ...``; the images of others are left out.
+
     Returns:
-        Images, (1797, 8, 8, 1) uint8; labels, (1797,) int16; and split, (1797,): within each class every
-        fifth image in file order is ``test``, so that no seed has a say.
+        Images, (N, 8, 8, 1) uint8, of all digits N = 1797; labels, (N,) int16, places in ``wanted``; and
+        split, (N,): within each class every fifth image in file order is ``test``, so that no seed has a say.
 
     Raises:
         IntegrityError: the installed scikit-learn has other digits.
@@ -33,7 +37,10 @@ def read_digits() -> tuple[Images, Labels, npt.NDArray[np.str_]]:
     found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     if found != _SHA256:
         raise IntegrityError(f"scikit-learn's digits: sha256 is {found}; expected {_SHA256}")
-    return images, labels, _split(labels)
+    place = {int(digit): number for number, digit in enumerate(wanted)}
+    kept = np.isin(labels, list(place))
+    labels = np.array([place[digit] for digit in labels[kept].tolist()], dtype=np.int16)
+    return images[kept], labels, _split(labels)
 
 
 def _split(labels: Labels) -> npt.NDArray[np.str_]:

@@ -58,7 +58,7 @@ def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False)
     if FACTS[source].files is not None:
         _survey(job, local)
         return
-    if source == "digits":
+    if source.startswith("digits"):
         _write_digits(job, local)
         return
     if local is None:
@@ -82,7 +82,7 @@ def _write_digits(job: Job, local: Path | None) -> None:
         raise ConfigError("digits come with scikit-learn; there is nothing to read from a file")
     job.notes["origin"] = f"scikit-learn {metadata.version('scikit-learn')}"
     job.notes["verified"] = True
-    write_raw(job.out, *read_digits())
+    write_raw(job.out, *read_digits(FACTS[job.params["source"]].class_names))
 
 
 def _survey(job: Job, local: Path | None) -> None:
