@@ -144,11 +144,11 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
         (
             "methods.erm",
             {"kind": "elr-plus", "label": "ELR+"},
-            "grid.0.methods.0: 'erm' needs a moving average of the network; give its recipe an ema",
+            "grid.0.methods.0: 'erm' needs a moving average of the network; give its recipes an ema",
         ),
         # names that point nowhere
         ("build", ["smalll"], "build.0: 'smalll' is not in the section tables; there are: small"),
-        ("datasets.digits.source", "mnist", "should be one of digits, cifar10, cifar100, "),
+        ("datasets.digits.source", "mnist", "should be one of digits, digits-0-4, digits-5-9, cifar10, "),
         (
             "tables.small.grid.0.dataset",
             "svhn",
