@@ -16,7 +16,7 @@ from cmw_pipeline.bias.feature_dependent import top_two
 from cmw_pipeline.bias.transition import asymmetric_matrix, symmetric_matrix, transition
 from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.datasets import FACTS, class_map
-from cmw_pipeline.config.label_files import LABEL_FILES, LabelFile, check_files, label_file
+from cmw_pipeline.config.label_files import LABEL_FILES, LabelFile, check_steps, label_file
 from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.label_files import label_digest, read_given, read_label_file, write_given
 from cmw_pipeline.data.store import LABELS
@@ -412,9 +412,9 @@ def test_the_files_at_hand_are_the_published_ones(source, step):
 def test_names_of_files_a_dataset_lacks_are_refused():
     assert len(LABEL_FILES) == 18
     assert len({facts.labels_sha256 for facts in LABEL_FILES.values()}) == 18
-    check_files(parse_bias("plc:type3-0.7+plc:sym-0.3"), "cifar100")
-    check_files(parse_bias("published:type3-0.7"), "cifar10")
-    check_files(parse_bias(OWN), "digits")
+    check_steps(parse_bias("plc:type3-0.7+plc:sym-0.3"), "cifar100")
+    check_steps(parse_bias("published:type3-0.7"), "cifar10")
+    check_steps(parse_bias(OWN), "digits")
     assert label_file("digits", parse_bias(OWN)[0]) is None
     for source, bias, words in [
         ("digits", "human-worst", "digits has no label file human-worst; it has none"),
@@ -427,4 +427,4 @@ def test_names_of_files_a_dataset_lacks_are_refused():
         ("digits", "published:type1-0.35", r"no published factor for type1-0\.35; it has none"),
     ]:
         with pytest.raises(KeyError, match=words):
-            check_files(parse_bias(bias), source)
+            check_steps(parse_bias(bias), source)

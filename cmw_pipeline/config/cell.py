@@ -1,5 +1,6 @@
 """One run of the grid by its name."""
 
+import dataclasses
 import re
 from dataclasses import dataclass
 
@@ -20,6 +21,10 @@ class Cell:
     def name(self) -> str:
         """The inverse of :meth:`parse`."""
         return f"{self.dataset}/{self.bias}/{self.method}/{self.recipe}/seed{self.seed}"
+
+    def under(self, recipe: str) -> "Cell":
+        """The same cell under another recipe."""
+        return dataclasses.replace(self, recipe=recipe)
 
     @classmethod
     def parse(cls, name: str) -> "Cell":

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cmw_pipeline.config.bias_names import GENERATED, BiasStep
+from cmw_pipeline.config.datasets import class_map
 
 OWN = "file"
 """The kind of a user's own label file; its name holds the beginning of the digest of its labels."""
@@ -198,13 +199,15 @@ def published_factor(source: str, step: BiasStep) -> float:
         raise KeyError(_lacks(source, "published factor for", name, PUBLISHED_FACTORS)) from None
 
 
-def check_files(steps: tuple[BiasStep, ...], source: str) -> None:
-    """See that a dataset has the label files and factors that the steps of a bias name.
+def check_steps(steps: tuple[BiasStep, ...], source: str) -> None:
+    """See that a dataset has the class maps, label files and factors that the steps of a bias name.
 
     Raises:
         KeyError: it lacks one; the message lists those it has.
     """
     for step in steps:
+        if step.kind == "asym":
+            class_map(source, step.variant)
         if step.reads == "labels":
             label_file(source, step)
         elif step.kind in GENERATED and step.variant == "published":

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from cmw_pipeline.config.bias_names import parse_bias
+from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.datasets import FACTS
+from cmw_pipeline.config.label_files import check_steps
 from cmw_pipeline.config.methods import KINDS, WeightNetMethod
-from cmw_pipeline.config.plan import Cell, check_maps
 from cmw_pipeline.config.schema import Params
 from cmw_pipeline.errors import ConfigError
 
@@ -263,7 +264,7 @@ def _impossible_bias(raw: dict[str, Any], dataset: Any, bias: Any, place: str) -
     if not isinstance(bias, str) or not isinstance(source, str) or source not in FACTS:
         return
     try:
-        check_maps(parse_bias(bias), source)
+        check_steps(parse_bias(bias), source)
     except ValueError:
         return  # the schema reports it
     except KeyError as error:

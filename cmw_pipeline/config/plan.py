@@ -8,15 +8,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
 from cmw_pipeline.config.cell import Cell as Cell
-from cmw_pipeline.config.datasets import class_map
-from cmw_pipeline.config.label_files import check_files
+from cmw_pipeline.config.label_files import check_steps
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import MetaLearned, Method, Transferred, WeightNetMethod
 from cmw_pipeline.config.pretrained import PRETRAINED
@@ -242,7 +241,7 @@ class Plan:
         if recipe.network.pretrained:
             inputs["pretrained"] = self.download(f"pretrained/{recipe.network.name}")
         if recipe.start_from:
-            inputs["start"] = self._first(cell, replace(cell, recipe=recipe.start_from))
+            inputs["start"] = self._first(cell, cell.under(recipe.start_from))
         request = {
             "source": self._get("datasets", cell.dataset).source,
             "method": method.model_dump(exclude={"label", "where"}),
@@ -270,22 +269,10 @@ class Plan:
         return known[name]
 
 
-def check_maps(steps: tuple[BiasStep, ...], source: str) -> None:
-    """See that a dataset has the class maps that the asymmetric steps of a bias name.
-
-    Raises:
-        KeyError: it lacks one; the message lists those it has.
-    """
-    for step in steps:
-        if step.kind == "asym":
-            class_map(source, step.variant)
-    check_files(steps, source)
-
-
 def _parsed(name: str, bias: str, source: str) -> tuple[BiasStep, ...]:
     try:
         steps = parse_bias(bias)
-        check_maps(steps, source)
+        check_steps(steps, source)
     except (ValueError, KeyError) as error:
         raise ConfigError(f"{name}: {error.args[0]}") from None
     return steps
