@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch.func import functional_call, jvp
 
@@ -80,6 +81,56 @@ def test_preact_resnet18_has_the_known_11_million_parameters():
         count("preact-resnet18") == preact_size(3, 10, 64, depth) == 11_171_146 + norm(64)
     )  # + the stem's norm
     assert count("preact-resnet18", channels=1, classes=100, width=4) == preact_size(1, 100, 4, depth)
+
+
+def shaken(model, seed=0):
+    """The model in evaluation mode with every number drawn, so that no layer is nearly the identity."""
+    draws = torch.Generator().manual_seed(seed)
+    for tensor in [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]:
+        noise = torch.rand(tensor.shape, generator=draws, dtype=tensor.dtype) + 0.5
+        tensor.data = noise if tensor.ndim == 1 else (noise - 1) / tensor[0].numel() ** 0.5
+    return model.eval()
+
+
+def normalised(x, mean, variance, scale, shift):
+    """Batch normalisation with known statistics, channel by channel."""
+    mean, variance, scale, shift = (v[:, None, None] for v in (mean, variance, scale, shift))
+    return (x - mean) / (variance + 1e-5).sqrt() * scale + shift
+
+
+def norm_of(model, name):
+    return [
+        model.get_parameter(f"{name}.{n}") if n in ("weight", "bias") else model.get_buffer(f"{name}.{n}")
+        for n in ("running_mean", "running_var", "weight", "bias")
+    ]
+
+
+def preact_logits(model, images, blocks):
+    """The published network in plain operations: every shortcut carries relu(bn1(x))."""
+    weight = model.get_parameter
+    x = F.conv2d(images, weight("stem.0.weight"), padding=1)
+    x = normalised(x, *norm_of(model, "stem.1")).relu()
+    for number, (stride, changes) in enumerate(blocks):
+        block = f"stages.{number}"
+        a = normalised(x, *norm_of(model, f"{block}.bn1")).relu()
+        y = F.conv2d(a, weight(f"{block}.conv1.weight"), stride=stride, padding=1)
+        y = normalised(y, *norm_of(model, f"{block}.bn2")).relu()
+        y = F.conv2d(y, weight(f"{block}.conv2.weight"), padding=1)
+        x = y + (F.conv2d(a, weight(f"{block}.shortcut.weight"), stride=stride) if changes else a)
+    return x.mean((2, 3)) @ weight("classifier.weight").T + weight("classifier.bias")
+
+
+@pytest.mark.parametrize(
+    ("name", "depth"), [("preact-resnet18", (2, 2, 2, 2)), ("preact-resnet34", (3, 4, 6, 3))]
+)
+def test_preact_resnets_compute_the_published_formula(name, depth):
+    model, images = shaken(make(name).double()), torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    blocks = [
+        (2 if stage and not block else 1, bool(stage and not block))
+        for stage, count in enumerate(depth)
+        for block in range(count)
+    ]
+    torch.testing.assert_close(model(images), preact_logits(model, images, blocks))
 
 
 def test_wide_resnets_have_the_known_sizes():

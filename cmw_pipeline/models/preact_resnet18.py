@@ -1,7 +1,7 @@
 """PreAct ResNet-18 for CIFAR in the form used for the published noise tables.
 
-He et al. (ECCV 2016) with a conv-BN-ReLU stem and no batch normalisation before the final pooling, as in
-the official CMW-Net code.
+He et al. (ECCV 2016) with a conv-BN-ReLU stem, shortcuts that carry the activated input, and no batch
+normalisation before the final pooling, as in the official CMW-Net code.
 """
 
 import torch
@@ -12,21 +12,23 @@ from cmw_pipeline.models.blocks import Classifier, conv3x3, pooled, stack
 
 
 class PreActBlock(nn.Module):
-    """BN-ReLU-conv twice; a 1 x 1 convolution on the activated input where the shape changes."""
+    """BN-ReLU-conv twice, plus the activated input, by a 1 x 1 convolution where the shape changes.
+
+    He et al. add the input before its activation where the shape stays; the official code adds it after.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.bn1, self.conv1 = nn.BatchNorm2d(inputs), conv3x3(inputs, outputs, stride)
         self.bn2, self.conv2 = nn.BatchNorm2d(outputs), conv3x3(outputs, outputs)
         changes = stride != 1 or inputs != outputs
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if changes else None
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if changes else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, inputs, H, W) -> (B, outputs, H/stride, W/stride)."""
         active = F.relu(self.bn1(x))
-        shortcut = x if self.shortcut is None else self.shortcut(active)
-        out: torch.Tensor = self.conv2(F.relu(self.bn2(self.conv1(active))))
-        return out + shortcut
+        out: torch.Tensor = self.conv2(F.relu(self.bn2(self.conv1(active)))) + self.shortcut(active)
+        return out
 
 
 class PreActResNet18(Classifier):
