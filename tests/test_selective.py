@@ -400,7 +400,7 @@ def test_dropout_variance_against_every_mask_that_there_is():
     with torch.no_grad():
         linear.weight.mul_(5)
     torch.manual_seed(0)
-    found = dropout_variance(model, run.test_store, 6, passes=20_000)
+    found = dropout_variance(model, run.test_store, 6, run.recipe, passes=20_000)
     assert model.training
     x = features(run.test_store.plain(torch.arange(6)))
     masks = torch.tensor(list(itertools.product([0.0, 2.0], repeat=2)))
@@ -412,17 +412,17 @@ def test_dropout_variance_against_every_mask_that_there_is():
 def test_without_dropout_there_is_no_variance():
     run = task("erm")
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Dropout(0.0))
-    assert dropout_variance(model, run.test_store, 4) is None
+    assert dropout_variance(model, run.test_store, 4, run.recipe) is None
 
 
 def test_batch_norm_stands_still_under_dropout():
     run = task("erm")
     final = state(run, "erm")
     before = {k: v.clone() for k, v in final.model.state_dict().items()}
-    logits = predict(final.model, run.test_store, 8)
-    assert dropout_variance(final.model, run.test_store, 8, passes=3).shape == (8,)
+    logits = predict(final.model, run.test_store, 8, run.recipe)
+    assert dropout_variance(final.model, run.test_store, 8, run.recipe, passes=3).shape == (8,)
     assert all(torch.equal(v, before[k]) for k, v in final.model.state_dict().items())
-    assert torch.equal(predict(final.model, run.test_store, 8), logits)
+    assert torch.equal(predict(final.model, run.test_store, 8, run.recipe), logits)
 
 
 # --- a run

@@ -279,7 +279,7 @@ def test_named_test_sets_have_their_own_rows(tree, tmp_path):
     record = final.records[-1]
     from cmw_pipeline.training.evaluate import predict
 
-    logits = predict(final.model, run.test_store, 20)
+    logits = predict(final.model, run.test_store, 20, run.recipe)
     for name, rows in parts.items():
         right = (logits[rows].argmax(dim=1) == run.test_labels[rows]).float().mean()
         assert record[f"{name}:accuracy"] == pytest.approx(100 * float(right))

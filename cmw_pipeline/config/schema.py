@@ -185,8 +185,10 @@ class Recipe(Model):
     )
     head_only: bool = Field(False, exclude_if=_absent, description="train the output layer alone")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights; null: none")
-    precision: Literal["fp32", "tf32", "bf16"] = Field(
-        "fp32", description="of convolutions and products; weights and statistics stay float32"
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
+        "fp32",
+        description="of convolutions and products; weights and statistics stay float32. auto: what is fastest"
+        " on the device, and in its memory order; the run says which",
     )
     channels_last: bool = Field(False, description="the memory order that many processors prefer")
     compile: bool = Field(False, description="compile the whole iteration; minutes at the start of a run")

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 
 from cmw_pipeline.config.schema import Augment
 
-_PREDICTED = 1000
-"""Images that are predicted at a time."""
+_PREDICTED = {"cpu": 100, "cuda": 1000}
+"""Images that are predicted at a time: on a CPU as many as its cache holds the activations of."""
 
 
 class Store(Protocol):
@@ -86,9 +86,8 @@ class ImageStore:
 
     def in_order(self, rows: range) -> Iterator[torch.Tensor]:
         """Normalised images of consecutive rows without augmentation, a batch at a time."""
-        yield from map(
-            self.plain, torch.split(torch.arange(rows.start, rows.stop, device=self.device), _PREDICTED)
-        )
+        every = torch.arange(rows.start, rows.stop, device=self.device)
+        yield from map(self.plain, torch.split(every, _PREDICTED[self.device.type]))
 
     def expect(self, asks: "Iterable[Ask]") -> None:
         """Nothing to prepare: every image is there."""

@@ -21,10 +21,14 @@ class Classifier(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) float -> (B, K) logits, or what the head returns while training.
 
-        float32 at least, also where products are computed in bfloat16: losses and memories build on them.
+        The head computes in float32 at least, also where other products are in bfloat16: losses and memories
+        build on logits, and of logits with 8 bits many would be equal.
         """
-        logits: torch.Tensor = self.classifier(self.embed(images))
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        features = self.embed(images)
+        with torch.autocast(images.device.type, enabled=False):
+            features = features.to(torch.promote_types(features.dtype, torch.float32))
+            logits: torch.Tensor = self.classifier(features)
+        return logits
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:

@@ -43,7 +43,7 @@ from cmw_pipeline.training.evaluate import dropout_variance, predict, sample_los
 from cmw_pipeline.training.loop import train
 from cmw_pipeline.training.optim import optimizer
 from cmw_pipeline.training.parallel import Shared
-from cmw_pipeline.training.precision import use_tf32
+from cmw_pipeline.training.precision import on_device, use_tf32
 from cmw_pipeline.training.state import TrainState
 from cmw_pipeline.types import (
     LABEL_COLUMNS,
@@ -85,7 +85,7 @@ def run(
         ConfigError: a team of processes was asked to train what only one can.
     """
     options: MethodOptions = TypeAdapter(MethodOptions).validate_python(job.params["method"] | {"label": "-"})
-    recipe = Recipe.model_validate(job.params["recipe"])
+    recipe = on_device(Recipe.model_validate(job.params["recipe"]), device)
     facts = FACTS[job.params["source"]]
     samples, held_out, test = read_splits(job)
     raw = job.inputs["raw"]
@@ -98,7 +98,7 @@ def run(
         task, state = share(task, state, team)
     job.notes[EARLIER] = train(task, state, stop, job.side, checkpoint_seconds)
     _write(job, task, state, samples, test)
-    job.notes.update({"device": _device_name(device), "smoke": recipe.smoke})
+    job.notes.update({"device": _device_name(device), "precision": recipe.precision, "smoke": recipe.smoke})
 
 
 def read_splits(job: Job) -> tuple[Split, Split, Split]:
@@ -162,13 +162,14 @@ def _first_logits(
 ) -> torch.Tensor:
     """(N, K) logits of the run that this one starts from, on this one's training set."""
     request = first.manifest["params"]
-    network = Recipe.model_validate(request["recipe"]).network
+    recipe = on_device(Recipe.model_validate(request["recipe"]), device)
     options = request["method"]
     method = methods.METHODS[options["kind"]]
     head = HEADS[options["base_loss"]] if "base_loss" in options else method.head
-    model = models.build(network, facts.image_shape[2], facts.num_classes, 0, head, method.towers).to(device)
+    channels, classes = facts.image_shape[2], facts.num_classes
+    model = models.build(recipe.network, channels, classes, 0, head, method.towers).to(device)
     model.load_state_dict(load_file(first.path / MODEL))
-    return predict(model, store, len(problem.labels))
+    return predict(model, store, len(problem.labels), recipe)
 
 
 def _state(job: Job, options: MethodOptions, task: Task, channels: int, device: torch.device) -> TrainState:
@@ -266,7 +267,7 @@ def run_rows(records: pd.DataFrame) -> pd.DataFrame:
 def _sample_rows(task: Task, state: TrainState, samples: Split) -> pd.DataFrame:
     """Loss and weight of every training sample under the final model, by its given label."""
     rows = torch.arange(task.num_train, device=state.device)
-    losses = sample_losses(state.model, task.store, task.problem.labels, task.team)
+    losses = sample_losses(state.model, task.store, task.problem.labels, task.recipe, task.team)
     batch = Batch(torch.empty(0), task.problem.labels, rows)
     method = state.method.eval()
     with torch.no_grad():
@@ -282,8 +283,8 @@ def _sample_rows(task: Task, state: TrainState, samples: Split) -> pd.DataFrame:
 
 def _predictions(task: Task, state: TrainState, test: Split) -> pd.DataFrame:
     """What the final model says of every test sample, and how sure it is by several scores."""
-    logits = predict(state.model, task.test_store, len(test.index), task.team)
-    spread = dropout_variance(state.model, task.test_store, len(test.index))
+    logits = predict(state.model, task.test_store, len(test.index), task.recipe, task.team)
+    spread = dropout_variance(state.model, task.test_store, len(test.index), task.recipe)
     columns = {
         "index": test.index,
         "label": test.labels,

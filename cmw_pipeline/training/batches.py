@@ -12,6 +12,7 @@ from cmw_pipeline.meta.selection import lowest_per_class, random_per_class
 from cmw_pipeline.methods.base import Batch, Problem, Stream, View
 from cmw_pipeline.runtime.seeds import stream
 from cmw_pipeline.runtime.team import SOLO, Team
+from cmw_pipeline.training.precision import ordered
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,7 @@ def pick_meta_rows(task: Task, epoch: int, meta: Meta, logits: torch.Tensor | No
 
 def show(task: Task, plan: EpochPlan, step: int, views: tuple[View, ...] = ("weak",), turn: int = 0) -> Batch:
     """The samples of a step in the views asked for; of the images only this process's share."""
-    images = [_seen(task.store, ask) for ask in _asks(task, plan, step, views)]
-    if task.recipe.channels_last:
-        images = [image.contiguous(memory_format=torch.channels_last) for image in images]
+    images = [ordered(task.recipe, _seen(task.store, ask)) for ask in _asks(task, plan, step, views)]
     rows = plan.batch(step).rows
     return Batch(images[0], task.labels[rows], rows, tuple(images[1:]), turn=turn)
 

@@ -1,30 +1,35 @@
 """Predictions without training."""
 
+import functools
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.data.loader import Store
 from cmw_pipeline.runtime.team import SOLO, Team
 from cmw_pipeline.training.parallel import gathered
+from cmw_pipeline.training.precision import as_computed
 
 MC_PASSES = 100
 """Of Monte-Carlo dropout, as published for selective classification."""
 
 
 @torch.no_grad()
-def predict(model: nn.Module, store: Store, count: int, team: Team = SOLO) -> torch.Tensor:
+def predict(model: nn.Module, store: Store, count: int, recipe: Recipe, team: Team = SOLO) -> torch.Tensor:
     """(count, K) logits of the first ``count`` images of a store, in evaluation mode, unaugmented.
 
-    Each process of a team predicts a part, and all of them get the whole.
+    Computed in the recipe's precision. Each process of a team predicts a part, and all of them get the whole.
     """
-    return _over_images(model, store, count, team, model)
+    return _over_images(model, store, count, recipe, team, model)
 
 
 @torch.no_grad()
-def sample_losses(model: nn.Module, store: Store, labels: torch.Tensor, team: Team = SOLO) -> torch.Tensor:
+def sample_losses(
+    model: nn.Module, store: Store, labels: torch.Tensor, recipe: Recipe, team: Team = SOLO
+) -> torch.Tensor:
     """(N,) cross-entropy of the first N images with their labels; one batch's logits at a time."""
     done = _part(len(labels), team).start
 
@@ -33,16 +38,22 @@ def sample_losses(model: nn.Module, store: Store, labels: torch.Tensor, team: Te
         done += len(images)
         return F.cross_entropy(model(images), labels[done - len(images) : done], reduction="none")
 
-    return _over_images(model, store, len(labels), team, losses)
+    return _over_images(model, store, len(labels), recipe, team, losses)
 
 
 def _over_images(
-    model: nn.Module, store: Store, count: int, team: Team, ask: Callable[[torch.Tensor], torch.Tensor]
+    model: nn.Module,
+    store: Store,
+    count: int,
+    recipe: Recipe,
+    team: Team,
+    ask: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
     """What ``ask`` says of each of the first ``count`` images, the model in evaluation mode."""
     was_training = model.training
     model.eval()
-    own = torch.cat([ask(images) for images in store.in_order(_part(count, team))])
+    images = store.in_order(_part(count, team))
+    own = torch.cat([as_computed(recipe, ask, batch) for batch in images])
     model.train(was_training)
     if team.size == 1:
         return own
@@ -63,7 +74,7 @@ def _part(count: int, team: Team) -> range:
 
 @torch.no_grad()
 def dropout_variance(
-    model: nn.Module, store: Store, count: int, passes: int = MC_PASSES
+    model: nn.Module, store: Store, count: int, recipe: Recipe, passes: int = MC_PASSES
 ) -> torch.Tensor | None:
     """(count,) variance of the probabilities under dropout, mean over the classes (Gal & Ghahramani, 2016).
 
@@ -76,12 +87,13 @@ def dropout_variance(
     model.eval()
     for layer in layers:
         layer.train()
-    result = torch.cat([_variance(model, images, passes) for images in store.in_order(range(count))])
+    ask = functools.partial(_variance, model, passes)
+    result = torch.cat([as_computed(recipe, ask, images) for images in store.in_order(range(count))])
     model.train(was_training)
     return result
 
 
-def _variance(model: nn.Module, images: torch.Tensor, passes: int) -> torch.Tensor:
+def _variance(model: nn.Module, passes: int, images: torch.Tensor) -> torch.Tensor:
     mean = torch.zeros((), dtype=torch.float64, device=images.device)
     square = torch.zeros_like(mean)
     for number in range(1, passes + 1):  # Welford's way: no difference of large sums

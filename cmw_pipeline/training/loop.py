@@ -92,7 +92,7 @@ def _begin_epoch(task: Task, state: TrainState) -> tuple[list[Turn], EpochPlan |
         if task.meta is not None and uses_meta:
             judge = state.teacher or state.model
             logits = (
-                predict(judge, task.store, task.num_train, task.team)
+                predict(judge, task.store, task.num_train, task.recipe, task.team)
                 if task.meta.rule.kind == "lowest"
                 else None
             )
@@ -105,7 +105,7 @@ def _begin_epoch(task: Task, state: TrainState) -> tuple[list[Turn], EpochPlan |
 
 def _networks(task: Task, state: TrainState) -> Networks:
     def scan(network: nn.Module) -> torch.Tensor:
-        return predict(network, task.store, task.num_train, task.team)
+        return predict(network, task.store, task.num_train, task.recipe, task.team)
 
     return Networks(state.model, state.teacher, functools.cache(scan))
 
@@ -141,7 +141,7 @@ def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> Non
     }
     for name, model in (("accuracy", state.model), ("ema_accuracy", state.teacher)):
         if model is not None:
-            logits = predict(model, task.test_store, len(task.test_labels), task.team)
+            logits = predict(model, task.test_store, len(task.test_labels), task.recipe, task.team)
             record |= _test_scores(task, name, logits.cpu().numpy())
     place = f"epoch {state.epoch + 1}/{task.recipe.epochs}"
     if task.team.leads:
