@@ -20,7 +20,13 @@ from cmw_pipeline.meta.lookahead import lookahead_gradient
 from cmw_pipeline.meta.tangent import Forward as Pass
 from cmw_pipeline.methods.base import Batch, Networks, Problem
 from cmw_pipeline.methods.forward import anchor_transition
-from cmw_pipeline.methods.losses import class_balanced_weights, focal, generalised_cross_entropy, ldam, sade
+from cmw_pipeline.methods.parts.losses import (
+    class_balanced_weights,
+    focal,
+    generalised_cross_entropy,
+    ldam,
+    sade,
+)
 from cmw_pipeline.methods.registry import build
 from cmw_pipeline.models import registry as models
 from cmw_pipeline.training import optim

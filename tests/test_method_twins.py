@@ -10,10 +10,10 @@ from tiny import CLASSES, TRAIN, network, options, recipe, state, task
 from torch import nn
 
 from cmw_pipeline.methods.base import Batch, Networks, Problem
-from cmw_pipeline.methods.mixing import draw_lambda, draw_partners
+from cmw_pipeline.methods.parts.mixing import draw_lambda, draw_partners
+from cmw_pipeline.methods.parts.towers import tower_losses
+from cmw_pipeline.methods.parts.twin_selection import smallest
 from cmw_pipeline.methods.registry import build
-from cmw_pipeline.methods.towers import tower_losses
-from cmw_pipeline.methods.twin_selection import smallest
 from cmw_pipeline.models.twins import Twins
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.ema import Teacher

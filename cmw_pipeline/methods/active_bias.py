@@ -1,6 +1,7 @@
 """ActiveBias (SGD-WPV): what the network keeps changing its mind about counts more (NeurIPS 2017)."""
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods.memory import ActiveBias as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem
@@ -22,8 +23,7 @@ class ActiveBias(Method):
         self.mean: torch.Tensor
         self.deviation: torch.Tensor
         self.count: torch.Tensor
-        for name in ("mean", "deviation", "count"):
-            self.register_buffer(name, torch.zeros(self.num_samples))
+        self.mean, self.deviation, self.count = (nn.Buffer(torch.zeros(self.num_samples)) for _ in range(3))
 
     def weights(self, losses: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) uncertainty of each sample's probability so far, smoothed; mean 1."""

@@ -20,7 +20,6 @@ from torch import nn
 
 from cmw_pipeline.config.methods import MethodBase
 from cmw_pipeline.meta.weighting import WeightingFunction
-from cmw_pipeline.methods.mixing import mix
 
 View = Literal["plain", "weak", "strong"]
 """How an image is shown: as it is; cropped and flipped by the recipe; the same with AutoAugment on top."""
@@ -93,6 +92,11 @@ class Batch:
     turn: int = 0
     evidence: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """What ``prepare`` found out and ``objective`` needs: soft labels, mixing partners, ..."""
+
+
+def mix(values: torch.Tensor, partners: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
+    """λ x_i + (1 − λ) x_π(i), of images or soft labels."""
+    return lam * values + (1 - lam) * values[partners]
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Class-balanced loss: weights from the effective number of samples of a class (Cui et al., CVPR 2019)."""
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods.losses import ClassBalanced as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem, weighted_mean
-from cmw_pipeline.methods.losses import class_balanced_weights, cross_entropy, focal
+from cmw_pipeline.methods.parts.losses import class_balanced_weights, cross_entropy, focal
 
 
 class ClassBalanced(Method):
@@ -15,8 +16,7 @@ class ClassBalanced(Method):
         plain = options.gamma == 0 and options.form == "softmax"
         self.sample_loss = cross_entropy if plain else focal(options.gamma, options.form)
         self.normalisation = options.normalisation
-        self.class_weights: torch.Tensor
-        self.register_buffer("class_weights", class_balanced_weights(problem.class_counts, options.beta))
+        self.class_weights = nn.Buffer(class_balanced_weights(problem.class_counts, options.beta))
 
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) loss with the given label."""

@@ -5,7 +5,7 @@ import torch
 from cmw_pipeline.config.methods.weighting import CmwNet as Options
 from cmw_pipeline.meta.class_groups import group_classes
 from cmw_pipeline.methods.base import Problem
-from cmw_pipeline.methods.weight_net_method import WeightNetMethod
+from cmw_pipeline.methods.parts.weight_net_method import WeightNetMethod
 
 
 class CmwNet(WeightNetMethod):

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 
 from cmw_pipeline.config.methods.weighting import CmwNetSl as Options
 from cmw_pipeline.meta.class_groups import group_classes
-from cmw_pipeline.methods.base import Batch, Problem, Stream
-from cmw_pipeline.methods.mixing import draw_lambda, draw_partners, mix
-from cmw_pipeline.methods.soft_labels import SoftLabelled
-from cmw_pipeline.methods.weight_net_method import WeightNetMethod
+from cmw_pipeline.methods.base import Batch, Problem, Stream, mix
+from cmw_pipeline.methods.parts.mixing import draw_lambda, draw_partners
+from cmw_pipeline.methods.parts.soft_labels import SoftLabelled
+from cmw_pipeline.methods.parts.weight_net_method import WeightNetMethod
 
 
 class CmwNetSl(SoftLabelled, WeightNetMethod):

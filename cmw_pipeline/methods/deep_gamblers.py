@@ -6,9 +6,9 @@ import torch
 
 from cmw_pipeline.config.methods.tasks import DeepGamblersCmw as CmwOptions
 from cmw_pipeline.config.methods.tasks import DeepGamblersOptions as Options
-from cmw_pipeline.methods.abstaining import Abstaining
 from cmw_pipeline.methods.base import Batch, Problem
-from cmw_pipeline.methods.weighted import Weighted
+from cmw_pipeline.methods.parts.abstaining import Abstaining
+from cmw_pipeline.methods.parts.weighted import Weighted
 
 
 class DeepGamblers(Abstaining):

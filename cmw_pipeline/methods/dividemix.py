@@ -8,17 +8,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from cmw_pipeline.config.methods.mixtures import DivideMix as Options
-from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream, View
-from cmw_pipeline.methods.losses import cross_entropy
-from cmw_pipeline.methods.mixing import (
+from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream, View, mix
+from cmw_pipeline.methods.parts.losses import cross_entropy
+from cmw_pipeline.methods.parts.mixing import (
     divergence_from_uniform,
     draw_lambda,
     draw_partners,
     logits_in_mode,
-    mix,
     sharpen,
 )
-from cmw_pipeline.methods.mixtures import low_loss_posterior, min_max, split
+from cmw_pipeline.methods.parts.mixtures import low_loss_posterior, min_max, split
 
 
 class DivideMix(Method):
@@ -35,16 +34,11 @@ class DivideMix(Method):
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.options = options
-        self.labels: torch.Tensor
-        self.posteriors: torch.Tensor
-        self.past_losses: torch.Tensor
-        self.position: torch.Tensor
-        self.pace: torch.Tensor
-        self.register_buffer("labels", problem.labels, persistent=False)
-        self.register_buffer("posteriors", torch.ones(2, self.num_samples))
-        self.register_buffer("past_losses", torch.zeros(2, options.history, self.num_samples))
-        self.register_buffer("position", torch.zeros(2))  # epochs since the warm-up, each network's
-        self.register_buffer("pace", torch.zeros(2))  # epochs a step
+        self.labels = nn.Buffer(problem.labels, persistent=False)
+        self.posteriors = nn.Buffer(torch.ones(2, self.num_samples))
+        self.past_losses = nn.Buffer(torch.zeros(2, options.history, self.num_samples))
+        self.position = nn.Buffer(torch.zeros(2))  # epochs since the warm-up, each network's
+        self.pace = nn.Buffer(torch.zeros(2))  # epochs a step
 
     def between_epochs(self, epoch: int, networks: Networks) -> None:
         """Let both networks judge all labels."""

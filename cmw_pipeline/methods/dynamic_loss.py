@@ -8,7 +8,7 @@ from cmw_pipeline.config.methods.weighting import DynamicLoss as Options
 from cmw_pipeline.meta.adam import Adam
 from cmw_pipeline.meta.selection import place_in_class
 from cmw_pipeline.methods.base import Batch, MetaMethod, Networks, Problem, Stream
-from cmw_pipeline.methods.losses import cross_entropy
+from cmw_pipeline.methods.parts.losses import cross_entropy
 
 _TRUSTING, _NEUTRAL = 3.98, 1.0
 """First biases of the two networks: labels are trusted at 98 %; equal margins change nothing."""
@@ -38,12 +38,9 @@ class DynamicLoss(MetaMethod):
         self.generator = MarginGenerator(nets.hidden, self.num_classes)
         learned = [*self.corrector.parameters(), *self.generator.parameters()]
         self.adam = Adam(learned, nets.lr, nets.weight_decay, nets.amsgrad)
-        self.given: torch.Tensor
-        self.ranks: torch.Tensor
-        self.is_meta: torch.Tensor
-        self.register_buffer("given", problem.labels, persistent=False)
-        self.register_buffer("ranks", torch.zeros_like(problem.labels))
-        self.register_buffer("is_meta", torch.zeros_like(problem.labels, dtype=torch.bool))
+        self.given = nn.Buffer(problem.labels, persistent=False)
+        self.ranks = nn.Buffer(torch.zeros_like(problem.labels))
+        self.is_meta = nn.Buffer(torch.zeros_like(problem.labels, dtype=torch.bool))
         self.seen = self.drawn = torch.empty(0)
 
     def between_epochs(self, epoch: int, networks: Networks) -> None:

@@ -1,11 +1,12 @@
 """ELR: stay close to a running average of early predictions (Liu et al., NeurIPS 2020)."""
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods.memory import Elr as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem
-from cmw_pipeline.methods.early_learning import early_learning, probabilities
-from cmw_pipeline.methods.losses import cross_entropy
+from cmw_pipeline.methods.parts.early_learning import early_learning, probabilities
+from cmw_pipeline.methods.parts.losses import cross_entropy
 
 
 class Elr(Method):
@@ -17,8 +18,7 @@ class Elr(Method):
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.memory, self.strength = options.memory, options.strength
-        self.targets: torch.Tensor
-        self.register_buffer("targets", torch.zeros(self.num_samples, self.num_classes))
+        self.targets = nn.Buffer(torch.zeros(self.num_samples, self.num_classes))
 
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
         """T <- β t + (1 − β) p, before the loss looks at t."""

@@ -5,12 +5,13 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from cmw_pipeline.config.methods.twins import ElrPlus as Options
-from cmw_pipeline.methods.base import Batch, Method, Networks, Problem
-from cmw_pipeline.methods.early_learning import early_learning
-from cmw_pipeline.methods.mixing import draw_lambda, draw_partners, mix, train_mode_logits
-from cmw_pipeline.methods.towers import tower_losses
+from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, mix
+from cmw_pipeline.methods.parts.early_learning import early_learning
+from cmw_pipeline.methods.parts.mixing import draw_lambda, draw_partners, train_mode_logits
+from cmw_pipeline.methods.parts.towers import tower_losses
 
 
 class ElrPlus(Method):
@@ -27,17 +28,15 @@ class ElrPlus(Method):
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.options = options
-        self.targets: torch.Tensor
-        self.steps: torch.Tensor
-        self.register_buffer("targets", torch.zeros(self.num_samples, 2, self.num_classes))
-        self.register_buffer("steps", torch.zeros(()))
+        self.targets = nn.Buffer(torch.zeros(self.num_samples, 2, self.num_classes))
+        self.steps = nn.Buffer(torch.zeros(()))
 
     def prepare(self, batch: Batch, networks: Networks) -> Batch:
         """Ask the averages, move the targets, mix images, labels and targets alike."""
         if not self.active:
             return batch
         assert networks.teacher is not None
-        self.steps += 1
+        self.steps.add_(1)
         said = train_mode_logits(networks.teacher, batch.images).softmax(dim=2).flip(1)
         targets = torch.lerp(said, self.targets[batch.rows], self.options.memory)
         self.targets[batch.rows] = targets

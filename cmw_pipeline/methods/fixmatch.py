@@ -4,7 +4,7 @@ import torch
 
 from cmw_pipeline.config.methods.tasks import FixMatch as Options
 from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream
-from cmw_pipeline.methods.pseudo_labels import pass_losses, streams, together
+from cmw_pipeline.methods.parts.pseudo_labels import pass_losses, streams, together
 
 
 class FixMatch(Method):

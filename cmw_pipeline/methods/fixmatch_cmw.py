@@ -5,8 +5,8 @@ import torch
 from cmw_pipeline.config.methods.tasks import FixMatchCmw as Options
 from cmw_pipeline.meta.class_groups import group_classes
 from cmw_pipeline.methods.base import Batch, Networks, Problem, Stream
-from cmw_pipeline.methods.pseudo_labels import pass_losses, streams, together
-from cmw_pipeline.methods.weight_net_method import WeightNetMethod
+from cmw_pipeline.methods.parts.pseudo_labels import pass_losses, streams, together
+from cmw_pipeline.methods.parts.weight_net_method import WeightNetMethod
 
 
 class FixMatchCmw(WeightNetMethod):

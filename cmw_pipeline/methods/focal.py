@@ -4,7 +4,7 @@ import torch
 
 from cmw_pipeline.config.methods.losses import Focal as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem
-from cmw_pipeline.methods.losses import focal
+from cmw_pipeline.methods.parts.losses import focal
 
 
 class Focal(Method):

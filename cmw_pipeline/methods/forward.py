@@ -4,6 +4,7 @@ Patrini et al., CVPR 2017. The matrix is estimated from a first network that was
 """
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods.losses import Forward as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem
@@ -15,9 +16,8 @@ class Forward(Method):
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         assert problem.first_logits is not None, "forward correction needs the run it starts from"
-        self.transition: torch.Tensor
         transition = anchor_transition(problem.first_logits.softmax(dim=1), options.percentile)
-        self.register_buffer("transition", transition)
+        self.transition = nn.Buffer(transition)
 
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) negative log-probability of the given label behind the noise."""

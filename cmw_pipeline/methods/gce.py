@@ -1,10 +1,11 @@
 """GCE: a loss between cross-entropy and mean absolute error (Zhang & Sabuncu, NeurIPS 2018)."""
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods.losses import Gce as Options
 from cmw_pipeline.methods.base import Batch, Method, Networks, Problem
-from cmw_pipeline.methods.losses import generalised_cross_entropy
+from cmw_pipeline.methods.parts.losses import generalised_cross_entropy
 
 
 class Gce(Method):
@@ -19,8 +20,7 @@ class Gce(Method):
         self.sample_loss = generalised_cross_entropy(options.q)
         self.options = options
         self.labels = problem.labels
-        self.kept: torch.Tensor
-        self.register_buffer("kept", torch.ones(len(problem.labels), dtype=torch.bool))
+        self.kept = nn.Buffer(torch.ones(len(problem.labels), dtype=torch.bool))
 
     def between_epochs(self, epoch: int, networks: Networks) -> None:
         """Where a choice is due, keep the samples whose given label is probable enough."""

@@ -4,7 +4,7 @@ import torch
 
 from cmw_pipeline.config.methods.weighting import L2rw as Options
 from cmw_pipeline.methods.base import Batch, MetaMethod, Problem
-from cmw_pipeline.methods.losses import HEADS, base_loss, early_loss
+from cmw_pipeline.methods.parts.losses import HEADS, base_loss, early_loss
 
 
 class L2rw(MetaMethod):

@@ -1,10 +1,11 @@
 """LDAM: larger margins for rare classes, and class weights in the last epochs (Cao et al., NeurIPS 2019)."""
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods.losses import Ldam as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem, weighted_mean
-from cmw_pipeline.methods.losses import class_balanced_weights, ldam
+from cmw_pipeline.methods.parts.losses import class_balanced_weights, ldam
 
 
 class Ldam(Method):
@@ -18,8 +19,7 @@ class Ldam(Method):
         self.normalisation = options.normalisation
         self.reweight_from = options.reweight_from
         self.reweights = options.reweight_from == 0
-        self.class_weights: torch.Tensor
-        self.register_buffer("class_weights", class_balanced_weights(problem.class_counts, options.beta))
+        self.class_weights = nn.Buffer(class_balanced_weights(problem.class_counts, options.beta))
 
     def begin_epoch(self, epoch: int) -> None:
         """Note whether the class weights are due."""

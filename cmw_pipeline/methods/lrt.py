@@ -2,11 +2,12 @@
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from cmw_pipeline.config.methods.memory import Lrt as Options
 from cmw_pipeline.methods.base import Batch, Method, Networks, Problem
-from cmw_pipeline.methods.losses import cross_entropy
-from cmw_pipeline.methods.prediction_history import PredictionHistory
+from cmw_pipeline.methods.parts.losses import cross_entropy
+from cmw_pipeline.methods.parts.prediction_history import PredictionHistory
 
 
 class Lrt(Method):
@@ -20,10 +21,8 @@ class Lrt(Method):
         super().__init__(options, problem)
         self.options = options
         self.history = PredictionHistory(options.window, self.num_samples, self.num_classes)
-        self.corrected: torch.Tensor
-        self.anchor: torch.Tensor
-        self.register_buffer("corrected", problem.labels.clone())
-        self.register_buffer("anchor", problem.labels.clone())
+        self.corrected = nn.Buffer(problem.labels.clone())
+        self.anchor = nn.Buffer(problem.labels.clone())
 
     def begin_epoch(self, epoch: int) -> None:
         """Make room in the history."""

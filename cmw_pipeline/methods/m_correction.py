@@ -7,16 +7,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from cmw_pipeline.config.methods.mixtures import MCorrection as Options
-from cmw_pipeline.methods.base import Batch, Method, Networks, Problem
-from cmw_pipeline.methods.losses import cross_entropy
-from cmw_pipeline.methods.mixing import (
+from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, mix
+from cmw_pipeline.methods.parts.losses import cross_entropy
+from cmw_pipeline.methods.parts.mixing import (
     divergence_from_uniform,
     draw_lambda,
     draw_partners,
     logits_in_mode,
-    mix,
 )
-from cmw_pipeline.methods.mixtures import beta_table, trimmed_range, unit
+from cmw_pipeline.methods.parts.mixtures import beta_table, trimmed_range, unit
 
 
 class MCorrection(Method):
@@ -31,14 +30,10 @@ class MCorrection(Method):
         super().__init__(options, problem)
         self.options = options
         self.guided = self.corrects = False
-        self.labels: torch.Tensor
-        self.table: torch.Tensor
-        self.bounds: torch.Tensor
-        self.temperature: torch.Tensor
-        self.register_buffer("labels", problem.labels, persistent=False)
-        self.register_buffer("table", torch.zeros(options.bins))
-        self.register_buffer("bounds", torch.tensor([0.0, 1.0]))
-        self.register_buffer("temperature", torch.ones(()), persistent=False)
+        self.labels = nn.Buffer(problem.labels, persistent=False)
+        self.table = nn.Buffer(torch.zeros(options.bins))
+        self.bounds = nn.Buffer(torch.tensor([0.0, 1.0]))
+        self.temperature = nn.Buffer(torch.ones(()), persistent=False)
 
     def begin_epoch(self, epoch: int) -> None:
         """Plain mixup first, then mixing guided by B where asked, then corrected labels."""

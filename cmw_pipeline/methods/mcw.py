@@ -1,10 +1,11 @@
 """MCW: class-balanced weights with a meta-learned correction a sample (Jamal et al., CVPR 2020)."""
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods.weighting import Mcw as Options
 from cmw_pipeline.methods.base import Batch, MetaMethod, Problem
-from cmw_pipeline.methods.losses import HEADS, base_loss, class_balanced_weights, early_loss
+from cmw_pipeline.methods.parts.losses import HEADS, base_loss, class_balanced_weights, early_loss
 
 
 class Mcw(MetaMethod):
@@ -18,8 +19,7 @@ class Mcw(MetaMethod):
         self.sample_loss = base_loss(options.base_loss, problem)
         self.early_loss = early_loss(options.base_loss, self.sample_loss)
         self.step = options.step
-        self.class_weights: torch.Tensor
-        self.register_buffer("class_weights", class_balanced_weights(problem.class_counts, options.beta))
+        self.class_weights = nn.Buffer(class_balanced_weights(problem.class_counts, options.beta))
         self.epsilon = torch.empty(0)
         self.correction: torch.Tensor | float = 0.0
 

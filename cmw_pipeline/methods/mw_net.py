@@ -4,7 +4,7 @@ import torch
 
 from cmw_pipeline.config.methods.weighting import MwNet as Options
 from cmw_pipeline.methods.base import Problem
-from cmw_pipeline.methods.weight_net_method import WeightNetMethod
+from cmw_pipeline.methods.parts.weight_net_method import WeightNetMethod
 
 
 class MwNet(WeightNetMethod):

@@ -15,9 +15,8 @@ class NoiseTeacher(Method):
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
-        self.posterior: torch.Tensor
         even = torch.full((self.num_samples, self.num_classes), 1 / self.num_classes)
-        self.register_buffer("posterior", even)
+        self.posterior = nn.Buffer(even)
 
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
         """Note the batch's softmax."""

@@ -2,7 +2,7 @@
 
 from cmw_pipeline.config.methods.twins import PeerLearning as Options
 from cmw_pipeline.methods.base import Problem
-from cmw_pipeline.methods.twin_selection import TwinSelection
+from cmw_pipeline.methods.parts.twin_selection import TwinSelection
 
 
 class PeerLearning(TwinSelection):

@@ -1,11 +1,12 @@
 """PLC: correct the surest labels first, more when corrections dry up (Zhang et al., ICLR 2021)."""
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods.memory import Plc as Options
 from cmw_pipeline.methods.base import Batch, Method, Networks, Problem
-from cmw_pipeline.methods.losses import cross_entropy
-from cmw_pipeline.methods.prediction_history import PredictionHistory
+from cmw_pipeline.methods.parts.losses import cross_entropy
+from cmw_pipeline.methods.parts.prediction_history import PredictionHistory
 
 
 class Plc(Method):
@@ -15,10 +16,8 @@ class Plc(Method):
         super().__init__(options, problem)
         self.options = options
         self.history = PredictionHistory(options.window, self.num_samples, self.num_classes)
-        self.corrected: torch.Tensor
-        self.threshold: torch.Tensor
-        self.register_buffer("corrected", problem.labels.clone())
-        self.register_buffer("threshold", torch.tensor(options.threshold))
+        self.corrected = nn.Buffer(problem.labels.clone())
+        self.threshold = nn.Buffer(torch.tensor(options.threshold))
 
     def begin_epoch(self, epoch: int) -> None:
         """Make room in the history."""

@@ -1,10 +1,11 @@
 """PRODEN: soft labels among the candidates follow the network's own predictions (Lv et al., ICML 2020)."""
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods.tasks import Proden as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem
-from cmw_pipeline.methods.losses import cross_entropy
+from cmw_pipeline.methods.parts.losses import cross_entropy
 
 
 class Proden(Method):
@@ -19,10 +20,8 @@ class Proden(Method):
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         allowed = problem.allowed
-        self.targets: torch.Tensor
-        self.register_buffer("targets", allowed / allowed.sum(dim=1, keepdim=True))
-        self.allowed: torch.Tensor
-        self.register_buffer("allowed", allowed, persistent=False)
+        self.targets = nn.Buffer(allowed / allowed.sum(dim=1, keepdim=True))
+        self.allowed = nn.Buffer(allowed, persistent=False)
         self.current = torch.empty(0)
 
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:

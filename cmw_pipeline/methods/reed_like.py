@@ -4,19 +4,19 @@ import dataclasses
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from cmw_pipeline.config.methods.self_supervised import ReedLike as Options
-from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream
-from cmw_pipeline.methods.losses import cross_entropy
-from cmw_pipeline.methods.mixing import (
+from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream, mix
+from cmw_pipeline.methods.parts.losses import cross_entropy
+from cmw_pipeline.methods.parts.mixing import (
     divergence_from_uniform,
     draw_lambda,
     draw_partners,
-    mix,
     sharpen,
     train_mode_logits,
 )
-from cmw_pipeline.methods.mixtures import low_loss_posterior, min_max, split
+from cmw_pipeline.methods.parts.mixtures import low_loss_posterior, min_max, split
 
 
 class ReedLike(Method):
@@ -27,15 +27,13 @@ class ReedLike(Method):
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.options = options
-        self.posterior: torch.Tensor
-        self.ramp: torch.Tensor
         posterior = torch.ones(self.num_samples)
         if problem.first_logits is not None:
             losses = min_max(cross_entropy(problem.first_logits, problem.labels))
             found = low_loss_posterior(losses, options.gmm_steps, options.gmm_tolerance, options.gmm_floor)
             posterior = torch.from_numpy(found).float()
-        self.register_buffer("posterior", posterior)
-        self.register_buffer("ramp", torch.zeros(()))
+        self.posterior = nn.Buffer(posterior)
+        self.ramp = nn.Buffer(torch.zeros(()))
 
     def begin_epoch(self, epoch: int) -> None:
         """Set how far the guessed labels' weight has grown."""

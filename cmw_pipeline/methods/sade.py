@@ -8,7 +8,7 @@ import torch
 
 from cmw_pipeline.config.methods.losses import Sade as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem
-from cmw_pipeline.methods.losses import sade, several_cross_entropies
+from cmw_pipeline.methods.parts.losses import sade, several_cross_entropies
 
 
 class Sade(Method):

@@ -2,10 +2,11 @@
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from cmw_pipeline.config.methods.memory import Sat as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem
-from cmw_pipeline.methods.losses import cross_entropy
+from cmw_pipeline.methods.parts.losses import cross_entropy
 
 
 class Sat(Method):
@@ -17,8 +18,7 @@ class Sat(Method):
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.memory = options.memory
-        self.targets: torch.Tensor
-        self.register_buffer("targets", F.one_hot(problem.labels, problem.num_classes).float())
+        self.targets = nn.Buffer(F.one_hot(problem.labels, problem.num_classes).float())
 
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
         """T <- α t + (1 − α) p, before the loss looks at t."""

@@ -1,12 +1,13 @@
 """SAT for selective classification: what a label loses in trust goes to abstaining (NeurIPS 2020)."""
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods.tasks import SatSelectiveCmw as CmwOptions
 from cmw_pipeline.config.methods.tasks import SatSelectiveOptions as Options
-from cmw_pipeline.methods.abstaining import Abstaining
 from cmw_pipeline.methods.base import Batch, Problem
-from cmw_pipeline.methods.weighted import Weighted
+from cmw_pipeline.methods.parts.abstaining import Abstaining
+from cmw_pipeline.methods.parts.weighted import Weighted
 
 
 class SatSelective(Abstaining):
@@ -21,8 +22,7 @@ class SatSelective(Abstaining):
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.memory = options.memory
-        self.trust: torch.Tensor
-        self.register_buffer("trust", torch.ones(self.num_samples))
+        self.trust = nn.Buffer(torch.ones(self.num_samples))
 
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
         """T <- α t + (1 − α) p_y, before the loss looks at t."""

@@ -5,8 +5,8 @@ import torch
 from cmw_pipeline.config.methods.tasks import SelectiveNetCmw as CmwOptions
 from cmw_pipeline.config.methods.tasks import SelectiveNetOptions as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem
-from cmw_pipeline.methods.losses import cross_entropy
-from cmw_pipeline.methods.weighted import Weighted
+from cmw_pipeline.methods.parts.losses import cross_entropy
+from cmw_pipeline.methods.parts.weighted import Weighted
 
 
 class SelectiveNet(Method):

@@ -3,11 +3,12 @@
 import math
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods.memory import Selfie as Options
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.methods.base import Batch, Method, Problem
-from cmw_pipeline.methods.losses import cross_entropy
+from cmw_pipeline.methods.parts.losses import cross_entropy
 
 _NONE = -1
 
@@ -29,13 +30,10 @@ class Selfie(Method):
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.threshold = options.entropy
-        self.history: torch.Tensor
-        self.corrected: torch.Tensor
-        self.place: torch.Tensor
         empty = torch.full_like(problem.labels, _NONE)
-        self.register_buffer("history", empty.expand(options.window, -1).clone())
-        self.register_buffer("corrected", _kept_corrections(options, problem, empty))
-        self.register_buffer("place", torch.zeros((), dtype=torch.int64))
+        self.history = nn.Buffer(empty.expand(options.window, -1).clone())
+        self.corrected = nn.Buffer(_kept_corrections(options, problem, empty))
+        self.place = nn.Buffer(torch.zeros((), dtype=torch.int64))
         self.forget_rate = min(options.forget_rate, float((self.corrected == _NONE).double().mean()))
 
     def begin_epoch(self, epoch: int) -> None:

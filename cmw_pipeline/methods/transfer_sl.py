@@ -4,7 +4,7 @@ import torch
 
 from cmw_pipeline.config.methods import TransferSl as Options
 from cmw_pipeline.methods.base import Batch, Problem
-from cmw_pipeline.methods.soft_labels import SoftLabelled
+from cmw_pipeline.methods.parts.soft_labels import SoftLabelled
 
 
 class TransferSl(SoftLabelled):

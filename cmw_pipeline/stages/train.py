@@ -27,8 +27,8 @@ from cmw_pipeline.io.tables import read_table, write_array, write_table
 from cmw_pipeline.meta.weighting import load_weighting
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Batch, MetaMethod, Method, Problem
-from cmw_pipeline.methods.losses import HEADS
 from cmw_pipeline.methods.noise_teacher import posterior_of
+from cmw_pipeline.methods.parts.losses import HEADS
 from cmw_pipeline.models import registry as models
 from cmw_pipeline.models.trunk import freeze_trunk, load_trunk
 from cmw_pipeline.runtime.seeds import stream_seed

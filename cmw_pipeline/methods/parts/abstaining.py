@@ -3,7 +3,7 @@
 import torch
 
 from cmw_pipeline.methods.base import Batch, Method
-from cmw_pipeline.methods.losses import cross_entropy
+from cmw_pipeline.methods.parts.losses import cross_entropy
 
 
 class Abstaining(Method):

@@ -1,12 +1,13 @@
 """What MW-Net, CMW-Net and CMW-Net-SL share: a weight net, its Adam, and the meta step."""
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods.weighting import WeightNetMethod as Options
 from cmw_pipeline.meta.adam import Adam
 from cmw_pipeline.meta.weight_net import WeightNet
 from cmw_pipeline.methods.base import Batch, MetaMethod, Problem, weighted_mean
-from cmw_pipeline.methods.losses import HEADS, base_loss, early_loss
+from cmw_pipeline.methods.parts.losses import HEADS, base_loss, early_loss
 
 
 class WeightNetMethod(MetaMethod):
@@ -26,8 +27,7 @@ class WeightNetMethod(MetaMethod):
         self.weight_net = WeightNet(options.weight_net.hidden, num_groups)
         net = options.weight_net
         self.adam = Adam(self.weight_net.parameters(), net.lr, net.weight_decay, net.amsgrad)
-        self.groups: torch.Tensor
-        self.register_buffer("groups", groups)
+        self.groups = nn.Buffer(groups)
 
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) the base loss with the given label."""

@@ -7,7 +7,7 @@ import torch
 
 from cmw_pipeline.config.methods.tasks import FixMatchOptions
 from cmw_pipeline.methods.base import Batch, Problem, Stream
-from cmw_pipeline.methods.losses import cross_entropy
+from cmw_pipeline.methods.parts.losses import cross_entropy
 
 
 @dataclasses.dataclass(frozen=True)

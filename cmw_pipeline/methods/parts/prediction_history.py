@@ -9,10 +9,8 @@ class PredictionHistory(nn.Module):
 
     def __init__(self, window: int, num_samples: int, num_classes: int) -> None:
         super().__init__()
-        self.predictions: torch.Tensor
-        self.place: torch.Tensor
-        self.register_buffer("predictions", torch.zeros(window, num_samples, num_classes))
-        self.register_buffer("place", torch.zeros((), dtype=torch.int64))
+        self.predictions = nn.Buffer(torch.zeros(window, num_samples, num_classes))
+        self.place = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def turn_to(self, epoch: int) -> None:
         """Write from now on where the oldest epoch stands."""

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from cmw_pipeline.config.methods.tasks import Weighted as Options
 from cmw_pipeline.meta.class_groups import group_classes
 from cmw_pipeline.methods.base import Batch, Method, Problem
-from cmw_pipeline.methods.weight_net_method import WeightNetMethod
+from cmw_pipeline.methods.parts.weight_net_method import WeightNetMethod
 
 
 class Weighted(WeightNetMethod):

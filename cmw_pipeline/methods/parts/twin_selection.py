@@ -3,10 +3,11 @@
 from typing import ClassVar
 
 import torch
+from torch import nn
 
 from cmw_pipeline.config.methods import MethodBase
 from cmw_pipeline.methods.base import Batch, Method, Problem
-from cmw_pipeline.methods.towers import tower_losses
+from cmw_pipeline.methods.parts.towers import tower_losses
 
 
 class TwinSelection(Method):
@@ -25,8 +26,7 @@ class TwinSelection(Method):
     ) -> None:
         super().__init__(options, problem)
         self.final_rate, self.ramp_epochs, self.exponent = forget_rate, ramp_epochs, exponent
-        self.forget_rate: torch.Tensor
-        self.register_buffer("forget_rate", torch.zeros((), dtype=torch.float64))
+        self.forget_rate = nn.Buffer(torch.zeros((), dtype=torch.float64))
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the share of small losses to leave out: τ min(e / T, 1)^c, e epochs after the start."""

@@ -4,11 +4,12 @@ import dataclasses
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from cmw_pipeline.config.methods.weighting import SoftLabels as Options
 from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, weighted_mean
-from cmw_pipeline.methods.losses import cross_entropy
-from cmw_pipeline.methods.mixing import draw_lambda, draw_partners, train_mode_logits
+from cmw_pipeline.methods.parts.losses import cross_entropy
+from cmw_pipeline.methods.parts.mixing import draw_lambda, draw_partners, train_mode_logits
 
 
 class SoftLabelled(Method):
@@ -29,12 +30,12 @@ class SoftLabelled(Method):
         if options.memory_top is None:
             dtype = torch.get_default_dtype()
             start = F.one_hot(labels, classes).to(dtype) if options.memory else torch.empty(0, classes)
-            self.register_buffer("soft_labels", start)
+            self.soft_labels = nn.Buffer(start)
             return
         top = min(options.memory_top, classes)
         others = torch.arange(top, device=labels.device, dtype=torch.int16)
-        self.register_buffer("top_classes", (labels.to(torch.int16)[:, None] + others) % classes)
-        self.register_buffer("top_labels", (others == 0).half().repeat(len(labels), 1))
+        self.top_classes = nn.Buffer((labels.to(torch.int16)[:, None] + others) % classes)
+        self.top_labels = nn.Buffer((others == 0).half().repeat(len(labels), 1))
 
     def recalled(self, rows: torch.Tensor) -> torch.Tensor:
         """(B, K) remembered soft labels."""

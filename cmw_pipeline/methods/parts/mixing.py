@@ -20,11 +20,6 @@ def draw_partners(size: int, device: torch.device) -> torch.Tensor:
     return torch.rand(size, device=device).argsort()
 
 
-def mix(values: torch.Tensor, partners: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
-    """λ x_i + (1 − λ) x_π(i), of images or soft labels."""
-    return lam * values + (1 - lam) * values[partners]
-
-
 @torch.no_grad()
 def train_mode_logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Logits with the batch's own statistics, which are not remembered: how the published teacher guesses."""
