@@ -13,8 +13,8 @@ from torch import nn
 
 from cmw_pipeline.config.methods import Method as Options
 from cmw_pipeline.errors import NumericsError
-from cmw_pipeline.methods.parts import mixing
 from cmw_pipeline.methods.base import Batch, Networks, Problem
+from cmw_pipeline.methods.parts import mixing
 from cmw_pipeline.methods.parts.mixtures import (
     BetaMixture,
     beta_table,
