@@ -220,6 +220,16 @@ def test_the_averages_decay_is_ramped_up():
     assert made.teacher_decay(0.997, 40_000) == made.teacher_decay(0.997, 90_000) == 0.997
 
 
+def test_without_a_ramp_elr_plus_begins_with_the_mean_of_all_networks_so_far():
+    made = method("elr-plus", teacher_ramp=None)
+    networks, average = [2.0, 5.0, -1.0, 4.0], 3.0
+    for step, weight in enumerate(networks):
+        decay = made.teacher_decay(0.997, step)
+        average = decay * average + (1 - decay) * weight
+    assert average == pytest.approx((3.0 + sum(networks)) / 5)
+    assert made.teacher_decay(0.997, 330) < made.teacher_decay(0.997, 1000) == 0.997
+
+
 # --- training
 
 

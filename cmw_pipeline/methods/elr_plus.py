@@ -65,6 +65,8 @@ class ElrPlus(Method):
         return self.options.strength * (-5 * rest.clamp(min=0) ** 2).exp()
 
     def teacher_decay(self, decay: float, iteration: int) -> float:
-        """The recipe's decay, ramped up in the same way."""
+        """The recipe's decay, ramped up in the same way, or at most that of a plain mean of all steps."""
+        if self.options.teacher_ramp is None:
+            return min(1 - 1 / (iteration + 2), decay)
         rest = max(1 - iteration / self.options.teacher_ramp, 0.0)
         return decay * math.exp(-5 * rest**2)

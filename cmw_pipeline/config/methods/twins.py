@@ -40,4 +40,7 @@ class ElrPlus(MethodBase):
     strength_ramp: Epoch = Field(0, description="iterations until its whole strength; 0: at once")
     mixup: NonNegative = Field(1.0, description="α of Beta(α, α); 0: no mixup")
     refine: bool = Field(False, description="multiply the mixed label by the mixed target (CIFAR-100)")
-    teacher_ramp: Count = Field(40_000, description="iterations until the recipe's decay")
+    teacher_ramp: Count | None = Field(
+        40_000,
+        description="iterations until the recipe's decay; null: a plain mean of the steps so far until then",
+    )
