@@ -166,6 +166,8 @@ COMPILED = {
 }
 CAPTURED = {
     "erm_captured": (Case.plain, {"capture": True}),
+    "erm_tf32_captured": (Case.plain, {"precision": "tf32", "capture": True}),
+    "erm_bf16_captured": (Case.plain, {"channels_last": True, "precision": "bf16", "capture": True}),
     "lookahead_captured": (Case.lookahead, {"capture": True}),
     "lookahead_tf32_captured": (Case.lookahead, {"precision": "tf32", "capture": True}),
     "lookahead_bf16_captured": (
