@@ -197,8 +197,8 @@ class Cells:
 def shared_gpu(environment):
     """Start NVIDIA's multi-process service, so that kernels of several processes run side by side."""
     control = shutil.which("nvidia-cuda-mps-control")
-    if control is None:
-        return "no multi-process service here: processes take turns"
+    if control is None or "CUDA_MPS_PIPE_DIRECTORY" in environment:
+        return "no multi-process service was started: there is none here, or it runs already"
     folder = Path("/tmp/mps")
     folder.mkdir(exist_ok=True)
     places = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder)}
@@ -231,7 +231,7 @@ def main():
     if "cells" in options.parts:
         if device == "cuda" and not options.no_sharing:
             print(shared_gpu(environment), flush=True)
-        environment["CMW_RUNS_PER_GPU"] = str(options.at_a_time)
+        environment.setdefault("CMW_RUNS_PER_GPU", str(options.at_a_time))
         cells = Cells(Plan(load(options.params)), options.out, environment, end)
         runs = cells.asked(options.cells)
         cells.prepare(runs, dict(entry.split("=", 1) for entry in options.data))

@@ -28,7 +28,8 @@ def on_gpu(kind, **changes):
     test = replace(
         run.test_store, **{n: getattr(run.test_store, n).to(GPU) for n in ("padded", "mean", "std")}
     )
-    problem = replace(run.problem, labels=run.problem.labels.to(GPU))
+    tensors = ("labels", "first_logits", "candidates")
+    problem = replace(run.problem, **{n: getattr(run.problem, n).to(GPU) for n in tensors})
     labels, test_labels = run.labels.to(GPU), run.test_labels.to(GPU)
     return replace(run, store=store, test_store=test, problem=problem, labels=labels, test_labels=test_labels)
 
