@@ -55,6 +55,10 @@ def network():
     return nn.Sequential(*layers).double()
 
 
+def no_scan(network):
+    raise AssertionError
+
+
 def judging(logits):
     return Networks(nn.Identity(), None, lambda network: logits)
 
@@ -109,8 +113,10 @@ def test_an_epoch_goes_through_everything_once_the_meta_set_last():
     assert (meta.rows == again.rows).all()
     assert rest.views == ("strong", "plain") and meta.views == again.views == ("strong",)
     early = method(start_epoch=1)
-    (((everything,),), views) = early.turns(0), early.turns(0)[0][0].views
-    assert len(everything.rows) == SIZE and views == ("strong",)
+    ((everything,),) = early.turns(0)
+    assert len(everything.rows) == SIZE and everything.views == ("strong", "plain")
+    ((everything,),) = method(start_epoch=1, warm_corrector=False).turns(0)
+    assert everything.views == ("strong",)
 
 
 def test_a_class_too_small_to_share_still_gives_one_sample():
@@ -123,19 +129,47 @@ def test_a_class_too_small_to_share_still_gives_one_sample():
 # --- the two networks
 
 
-def test_at_the_start_labels_are_trusted_and_margins_move_no_gradient():
-    made = method()
-    assert made.trust(batch()).mean() > 0.9
-    z = torch.randn(6, CLASSES)
-    torch.testing.assert_close(F.softmax(z + made.generator(), 1), F.softmax(z, 1))
+def layered(network, inputs):
+    """Linear, ReLU, linear, ReLU, linear: the published form, in plain products."""
+    pairs = list(zip(*[iter(network.layers.parameters())] * 2, strict=True))
+    assert len(pairs) == 3
+    for number, (weight, bias) in enumerate(pairs):
+        inputs = inputs @ weight.T + bias
+        inputs = inputs.clamp(min=0) if number < 2 else inputs
+    return inputs
+
+
+def test_both_networks_compute_the_published_formulas():
+    made = build(options("dynamic-loss", ranks=100), Problem(10, torch.arange(10)), seed=1).double()
+    with torch.no_grad():
+        for parameter in made.adam.moved:
+            parameter.copy_(torch.randn(parameter.shape) / 4)
+    corrector, generator = made.corrector, made.generator
+    ranks, labels = torch.randint(100, (50,)), torch.randint(10, (50,))
+    expected = 1 / (1 + (-layered(corrector, corrector.embedding[ranks])).exp())
+    torch.testing.assert_close(corrector(ranks, labels), expected[torch.arange(50), labels])
+    torch.testing.assert_close(generator(), layered(generator, generator.start))
+    sizes = [sum(p.numel() for p in network.parameters()) for network in (corrector, generator)]
+    assert sizes == [15_370, 9_034]  # as the published code counts them, for 100 ranks and 10 classes
+
+
+def test_at_the_start_labels_of_every_rank_are_trusted_alike_and_margins_nearly_equal():
+    margins = []
+    for seed in range(10):
+        made = build(options("dynamic-loss", ranks=100), Problem(10, torch.arange(10)), seed=seed)
+        trust = made.corrector(torch.arange(100).repeat(10), torch.arange(10).repeat_interleave(100))
+        assert trust.min() > 0.97 and trust.std() < 0.003  # sigmoid(3.98) = 0.9816
+        margins.append(made.generator().detach())
+    margins = torch.cat(margins)
+    assert abs(float(margins.mean()) - 1) < 0.05 and 0.05 < float(margins.std()) < 0.25
 
 
 def certain(made, trust):
     """Make the corrector say one number for all, and the margins equal."""
     with torch.no_grad():
-        made.corrector.layers[2].weight.zero_()
-        made.corrector.layers[2].bias.fill_(torch.tensor(trust).logit().clamp(-80, 80))
-        made.generator.layers[2].weight.zero_()
+        made.corrector.layers[4].weight.zero_()
+        made.corrector.layers[4].bias.fill_(torch.tensor(trust).logit().clamp(-80, 80))
+        made.generator.layers[4].weight.zero_()
 
 
 @pytest.mark.parametrize("trust", [1.0, 0.0, 0.3])
@@ -165,7 +199,7 @@ def test_margins_join_the_logits_of_training_and_of_the_meta_set_but_not_the_met
     made, data, z = method(), batch(), torch.randn(8, CLASSES)
     meta = data.others[0]
     with torch.no_grad():
-        made.generator.layers[2].bias.copy_(torch.tensor([3.0, 0.0, 0.0, -3.0]))
+        made.generator.layers[4].bias.copy_(torch.tensor([3.0, 0.0, 0.0, -3.0]))
     torch.testing.assert_close(made.meta_objective(z, meta), F.cross_entropy(z, meta.labels))
     torch.testing.assert_close(
         made.objective(z, meta), F.cross_entropy(z + made.generator(), meta.labels)
@@ -175,14 +209,31 @@ def test_margins_join_the_logits_of_training_and_of_the_meta_set_but_not_the_met
 def test_in_the_warm_up_the_corrector_learns_to_give_the_label_back():
     made, data = method(start_epoch=9, meta_net={"lr": 0.05}), batch()
     with torch.no_grad():
-        made.corrector.layers[2].bias.fill_(-2.0)
+        made.corrector.layers[4].bias.fill_(-2.0)
     z = torch.randn(len(data.labels), CLASSES)
     torch.testing.assert_close(made.objective(z, data), F.cross_entropy(z, data.labels))
+    ready = made.prepare(data, Networks(network(), None, no_scan))
     before, margins = made.trust(data).mean(), made.generator().clone()
     for _ in range(60):
-        made.observe(z, data)
+        made.observe(z, ready)
     assert made.trust(data).mean() > before + 0.3
     assert torch.equal(made.generator(), margins)
+
+
+def test_in_the_warm_up_the_corrector_hears_what_the_classifier_says_of_the_images_as_they_are(monkeypatch):
+    made, data, model = method(start_epoch=9), batch(), network()
+    ready = made.prepare(data, Networks(model, None, no_scan))
+    said = network().train()(data.views[0]).softmax(1)[torch.arange(len(data.labels)), data.labels]
+    trust = made.trust(data)
+    expected = torch.autograd.grad(
+        -(trust + (1 - trust) * said).log().mean(), list(made.corrector.parameters())
+    )
+    taken = []
+    monkeypatch.setattr(made.adam, "update", taken.extend)
+    made.observe(torch.full((len(data.labels), CLASSES), torch.nan), ready)  # of the strong view: without use
+    for found, wanted in zip(taken, expected, strict=False):
+        torch.testing.assert_close(found, wanted)
+    assert len(taken) == len(expected) + 7 and not any(bool(slope.any()) for slope in taken[len(expected) :])
 
 
 def test_the_corrector_may_wait_for_the_meta_steps():

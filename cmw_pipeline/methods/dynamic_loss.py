@@ -1,5 +1,7 @@
 """Dynamic Loss: a label corrector and a margin generator, learned on a meta-set (TPAMI 2023)."""
 
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -7,11 +9,12 @@ from torch import nn
 from cmw_pipeline.config.methods.weighting import DynamicLoss as Options
 from cmw_pipeline.meta.adam import Adam
 from cmw_pipeline.meta.selection import place_in_class
-from cmw_pipeline.methods.base import Batch, MetaMethod, Networks, Problem, Stream
+from cmw_pipeline.methods.base import Batch, MetaMethod, Networks, Problem, Stream, View
 from cmw_pipeline.methods.parts.losses import cross_entropy
+from cmw_pipeline.methods.parts.mixing import logits_in_mode
 
 _TRUSTING, _NEUTRAL = 3.98, 1.0
-"""First biases of the two networks: labels are trusted at 98 %; equal margins change nothing."""
+"""First biases of the two networks: labels are trusted at 98 %; margins are nearly equal."""
 
 
 class DynamicLoss(MetaMethod):
@@ -23,8 +26,9 @@ class DynamicLoss(MetaMethod):
     left is trained on, then the meta-set with hard labels.
 
     In the virtual step, which is the optimiser's own, the image is as it is; in the real one augmented.
-    While the classifier warms up, so may the corrector: it learns to give the label back. The published code
-    stops that after 2,000 iterations, more than its warm-up has.
+    While the classifier warms up, so may the corrector: it learns to give the label back, with the prediction
+    on the image as it is for ŷ. The published code stops that after 2,000 iterations, more than its warm-up
+    has.
     """
 
     steady = True
@@ -63,12 +67,20 @@ class DynamicLoss(MetaMethod):
 
     def turns(self, epoch: int) -> list[list[Stream]]:
         """What is not in the meta-set, with meta batches beside it; then the meta-set."""
-        if not self.active:
-            return [[Stream(torch.arange(self.num_samples).numpy(), views=(self.options.strong_view,))]]
-        meta, rest = (rows.nonzero()[:, 0].cpu().numpy() for rows in (self.is_meta, ~self.is_meta))
         strong = self.options.strong_view
+        if not self.active:
+            views: tuple[View, ...] = (strong, "plain") if self.options.warm_corrector else (strong,)
+            return [[Stream(torch.arange(self.num_samples).numpy(), views=views)]]
+        meta, rest = (rows.nonzero()[:, 0].cpu().numpy() for rows in (self.is_meta, ~self.is_meta))
         shown = Stream(rest, views=(strong, "plain"))
         return [[shown, Stream(meta, views=(strong,))], [Stream(meta, views=(strong,))]]
+
+    def prepare(self, batch: Batch, networks: Networks) -> Batch:
+        """In the warm-up, ask the classifier about the images as they are, for the corrector to learn on."""
+        if self.active or not self.options.warm_corrector:
+            return batch
+        guessed = logits_in_mode(networks.student, batch.views[0], True).softmax(dim=1)
+        return dataclasses.replace(batch, evidence={"guessed": guessed})
 
     def meta_batch(self, batch: Batch) -> Batch | None:
         """The batch of the meta-set, in the first turn of an active epoch."""
@@ -81,13 +93,13 @@ class DynamicLoss(MetaMethod):
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
         """Keep the prediction and a class drawn from it; before the start epoch, train the corrector."""
         if not self.active and self.options.warm_corrector:
-            self.adam.update(self._warming_gradient(logits, batch))
+            self.adam.update(self._warming_gradient(batch))
         elif batch.others:
             self.seen, self.drawn = logits, _draw(logits)
 
-    def _warming_gradient(self, logits: torch.Tensor, batch: Batch) -> list[torch.Tensor]:
+    def _warming_gradient(self, batch: Batch) -> list[torch.Tensor]:
         """Of −log of the corrected label's entry at the given label."""
-        chance = logits.softmax(dim=1).gather(1, batch.labels[:, None]).squeeze(1)
+        chance = batch.evidence["guessed"].gather(1, batch.labels[:, None]).squeeze(1)
         trust = self.trust(batch)
         loss = -(trust + (1 - trust) * chance).log().mean()
         return list(torch.autograd.grad(loss, self.adam.moved, materialize_grads=True))
@@ -132,7 +144,7 @@ class Corrector(nn.Module):
 
     def __init__(self, ranks: int, hidden: int, num_classes: int) -> None:
         super().__init__()
-        self.embedding = nn.Parameter(torch.randn(ranks, hidden))
+        self.embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(ranks, hidden)))
         self.layers = _perceptron(hidden, num_classes, _TRUSTING)
 
     def forward(self, ranks: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -142,13 +154,12 @@ class Corrector(nn.Module):
 
 
 class MarginGenerator(nn.Module):
-    """A margin for each class, added to the logits in training; equal for all at the start."""
+    """A margin for each class, added to the logits in training; nearly equal at the start."""
 
     def __init__(self, hidden: int, num_classes: int) -> None:
         super().__init__()
-        self.start = nn.Parameter(torch.randn(1, hidden))
+        self.start = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, hidden)))
         self.layers = _perceptron(hidden, num_classes, _NEUTRAL)
-        nn.init.zeros_(self.layers.get_parameter("2.weight"))
 
     def forward(self) -> torch.Tensor:
         """(1, K) margins."""
@@ -157,12 +168,12 @@ class MarginGenerator(nn.Module):
 
 
 def _perceptron(hidden: int, num_classes: int, bias: float) -> nn.Sequential:
-    """Two layers, Xavier's weights, the last bias as given."""
-    first, last = nn.Linear(hidden, hidden), nn.Linear(hidden, num_classes)
-    for layer, value in ((first, 0.0), (last, bias)):
-        nn.init.xavier_uniform_(layer.weight)
+    """Three layers, Xavier's normal weights, the last bias as given."""
+    layers = [nn.Linear(hidden, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, num_classes)]
+    for layer, value in zip(layers, (0.0, 0.0, bias), strict=True):
+        nn.init.xavier_normal_(layer.weight)
         nn.init.constant_(layer.bias, value)
-    return nn.Sequential(first, nn.ReLU(), last)
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
 
 def _draw(logits: torch.Tensor) -> torch.Tensor:
