@@ -3,7 +3,7 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check schema
+.PHONY: demo test check schema params
 
 # The finished table is in git, so that it counts as done; --forcerun asks for it all the same.
 demo: $(BIN)/cmw
@@ -19,6 +19,12 @@ check: $(BIN)/cmw
 
 schema: $(BIN)/cmw
 	cmw schema > workflow/schemas/params.schema.json
+
+# The parameter files as `dvc exp run -S` writes them, so that it changes nothing but values.
+params: $(BIN)/cmw
+	for file in params.yaml params/*.yaml; do \
+	  python -c 'import sys; from dvc.utils.hydra import apply_overrides as write; write(sys.argv[1], [])' $$file; \
+	done
 
 $(BIN)/cmw: requirements.lock pyproject.toml
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'

@@ -14,18 +14,17 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
-
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.document import read_document
 
 ROOT = Path(__file__).parents[1]
 
 
 def project(folder, cells):
     shutil.copytree(ROOT / "workflow", folder / "workflow")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = read_document(ROOT / "params.yaml").values
     params["seeds"] = list(range(cells // 12))  # 3 biases x 4 methods
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(json.dumps(params))
 
 
 def measure(cells):

@@ -18,10 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
 from common import commit, machine
 
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.document import read_document
 from cmw_pipeline.io.manifests import is_stored, open_inputs, publish
 
 ROOT = Path(__file__).parents[1]
@@ -60,11 +60,13 @@ def run(folder, *command):
 
 def new_project(folder, cells):
     shutil.copytree(ROOT / "workflow", folder / "workflow")
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+    for name in (".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    stages = (ROOT / "dvc.yaml").read_text().splitlines(keepends=True)
+    (folder / "dvc.yaml").write_text("".join(line for line in stages if "- params/" not in line))
+    params = read_document(ROOT / "params.yaml").values
     params["seeds"] = list(range(cells // 12))  # 3 biases x 4 methods
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(json.dumps(params))
     return Plan(load(folder / "params.yaml"))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["cmw_pipeline", "tarfile", "gzip", "zipfile", "json", "yaml"]):
+with atheris.instrument_imports(include=["cmw_pipeline", "tarfile", "gzip", "zipfile", "json", "ruamel"]):
     from fuzz_targets import NAMES, Targets
 
 

@@ -1,6 +1,7 @@
 """A project of its own, for tests of what the real Snakemake and DVC do with it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -94,9 +95,11 @@ def environment():
 def new_project(root, params):
     """The workflow with these parameters, under git and DVC."""
     root.mkdir(parents=True)
-    for name in ("workflow", "dvc.yaml", ".gitignore", ".dvcignore"):
+    for name in ("workflow", ".gitignore", ".dvcignore"):
         source = SOURCE / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
+    stages = (SOURCE / "dvc.yaml").read_text()  # without the shipped params/
+    (root / "dvc.yaml").write_text(re.sub(r"^ +- params/.*\n", "", stages, flags=re.MULTILINE))
     project = Project(root, params)
     project.write_params("sym-0.2")
     project.run("git", "init", "-q")

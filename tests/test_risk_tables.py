@@ -7,7 +7,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score
 
 from cmw_pipeline.config import Plan, load
@@ -42,10 +42,10 @@ tables:
 
 
 def a_plan(folder, change=None):
-    body = yaml.safe_load(BODY)
+    body = YAML(typ="safe", pure=True).load(BODY)
     if change:
         change(body)
-    (folder / "params.yaml").write_text(yaml.safe_dump(body))
+    (folder / "params.yaml").write_text(json.dumps(body))
     return Plan(load(folder / "params.yaml"))
 
 

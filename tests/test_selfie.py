@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 from scipy.stats import entropy
 from tiny import CLASSES, options, recipe, state, task
 
+from cmw_pipeline.config.document import read_document
 from cmw_pipeline.config.plan import Plan
 from cmw_pipeline.config.schema import Params
 from cmw_pipeline.errors import ConfigError
@@ -152,7 +152,7 @@ def test_with_nothing_left_out_and_nothing_certain_it_trains_exactly_as_erm(tmp_
 
 @pytest.mark.parametrize("loop", [{"selfie": "selfie"}, {"selfie": "again", "again": "selfie"}])
 def test_a_run_that_starts_from_itself_is_refused_in_one_line(loop):
-    body = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
+    body = read_document(Path(__file__).parents[1] / "params.yaml").values
     for name, first in loop.items():
         options = {"kind": "selfie", "label": name, "forget_rate": 0.4, "first": {"method": first}}
         body["methods"][name] = options

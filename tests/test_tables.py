@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.document import read_document
 from cmw_pipeline.config.plan import Cell
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import file_entry, publish, sealed
@@ -25,7 +25,7 @@ SECONDS = {"erm": 10.0, "mw-net": 25.0, "cmw-net": 30.0}
 
 def a_plan(tmp_path, **table):
     """A small grid; keys of the table, or `labels`, `grid`, `seeds`, can be changed."""
-    raw = yaml.safe_load(PARAMS.read_text())
+    raw = read_document(PARAMS).values
     raw["seeds"] = table.pop("seeds", [0, 1, 2])
     raw["biases"] = {"here": table.pop("biases", ["asym-0.4"])}
     for method, label in table.pop("labels", {}).items():
@@ -34,7 +34,7 @@ def a_plan(tmp_path, **table):
     grid = table.pop("grid", [block])
     raw["tables"] = {"small": {"title": "A small one", "grid": grid} | table}
     raw["build"] = ["small"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    (tmp_path / "params.yaml").write_text(json.dumps(raw))
     return Plan(load(tmp_path / "params.yaml"))
 
 

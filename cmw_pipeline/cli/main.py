@@ -216,10 +216,10 @@ def check(ctx: click.Context) -> None:
 
 @main.command()
 def schema() -> None:
-    """Print the JSON schema of params.yaml, which editors use to complete it."""
+    """Print the JSON schema of params.yaml and params/, which editors use to complete them."""
     import json
 
-    from cmw_pipeline.config.schema import Params
+    from cmw_pipeline.config.json_schema import file_schema
 
-    json.dump(Params.model_json_schema(), sys.stdout, indent=2)
+    json.dump(file_schema(), sys.stdout, indent=2)
     click.echo()

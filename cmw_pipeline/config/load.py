@@ -1,75 +1,45 @@
 """Read and check ``params.yaml``: every error at once, each with its place and what would be right."""
 
-import difflib
+import datetime
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.datasets import FACTS
+from cmw_pipeline.config.document import Document, Problem, listing, nearest, read_document
 from cmw_pipeline.config.label_files import check_steps
 from cmw_pipeline.config.methods import KINDS, WeightNetMethod
 from cmw_pipeline.config.schema import Params
 from cmw_pipeline.errors import ConfigError
 
-_MAX_BYTES = 1_000_000
-_MAX_SHOWN = 40
-_BAD_SCALARS = (ValueError, LookupError, AttributeError)
-"""What PyYAML's own constructors raise on scalars such as ``2020-13-45`` and ``!!bool x``."""
-_YAML_FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*[eE][-+][0-9]+")
+_SWITCHES = dict.fromkeys(("yes", "on", "true"), "true") | dict.fromkeys(("no", "off", "false"), "false")
+_SCALARS = {bool: "switch", int: "number", float: "number", datetime.date: "date", datetime.datetime: "date"}
 NEED_TEACHER = ("cmw-net-sl", "transfer-sl", "elr-plus")
 """Kinds of methods that ask the moving average of the network, which a recipe has by its ``ema``."""
-Problem = tuple[str, str]
-"""(place, what is wrong and what would be right)."""
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without duplicate keys and without aliases (a few lines of them can expand to gigabytes)."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=mark)
-        return super().compose_node(parent, index)
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except _BAD_SCALARS as error:
-            problem = f"{str(node.value)[:40]!r} cannot be read as {node.tag.rpartition(':')[2]}"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: dict[Any, yaml.Mark] = {}
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} is not text; quote it", problem_mark=key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"duplicate key {key!r}, first on line {seen[key].line + 1}",
-                    problem_mark=key_node.start_mark,
-                )
-            seen[key] = key_node.start_mark
-        return super().construct_mapping(node, deep)
 
 
 def load(path: Path | str = "params.yaml") -> Params:
-    """Read and validate a parameter file.
+    """Read and validate a parameter file, with the files of the folder beside it.
 
     Raises:
         ConfigError: it cannot be read, is not YAML, or does not fit the schema; lists all problems.
     """
-    raw = read_yaml(Path(path))
+    return validated(read_document(path), Path(path))
+
+
+def validated(document: Document, path: Path) -> Params:
+    """The parameters that a document holds.
+
+    Raises:
+        ConfigError: it does not fit the schema, or names something that is not there; lists all problems.
+    """
+    raw = document.values
     problems = dict.fromkeys(_broken_references(raw))
     places = {place for place, _ in problems}
     params = None
@@ -78,49 +48,33 @@ def load(path: Path | str = "params.yaml") -> Params:
     except ValidationError as error:
         described = [_describe(detail, raw) for detail in error.errors()]
         problems = dict.fromkeys(row for row in described if row[0] not in places) | problems
-    if problems or params is None:
-        shown = "\n".join(f"  {place}: {text}" for place, text in list(problems)[:_MAX_SHOWN])
-        more = f"\n  ... and {len(problems) - _MAX_SHOWN} more" if len(problems) > _MAX_SHOWN else ""
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ConfigError(f"{path}: {count}\n{shown}{more}")
+    own = [row for row in problems if (document.inherited(row[0]), row[1]) not in problems]
+    if own or params is None:
+        raise ConfigError(listing(path, document, own))
     return params
-
-
-def read_yaml(path: Path) -> Any:
-    """Parse one YAML document strictly.
-
-    Raises:
-        ConfigError: missing, too large, not UTF-8, not YAML, with duplicate keys, aliases or tags.
-    """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {_MAX_BYTES:,} bytes; not a parameter file")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file", "run the command in the project folder or give --params FILE"
-        ) from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: {getattr(error, 'problem', None) or error}") from None
 
 
 def _describe(detail: ErrorDetails, raw: Any) -> Problem:
     where = _place(detail["loc"], raw)
     message = detail["msg"].removeprefix("Value error, ")
-    given = detail["input"]
     if detail["type"] == "extra_forbidden":
-        return where, f"unknown key{_nearest(str(detail['loc'][-1]), _allowed_beside(detail['loc']))}"
+        return where, f"unknown key{nearest(str(detail['loc'][-1]), _allowed_beside(detail['loc']))}"
     if detail["type"] == "missing":
         return where, f"the key {detail['loc'][-1]!r} is missing"
+    return where, message + _found(detail["type"], detail["input"], message)
+
+
+def _found(expected: str, given: Any, message: str) -> str:
+    """What stands there, and how to write what was meant."""
     if isinstance(given, str) and _is_number(given):
-        return where, f"{message}; found the text {given!r}{_number_hint(given)}"
-    if isinstance(given, (str, int, float, bool)) and repr(given) not in message:
-        return where, f"{message}; found {given!r}"
-    return where, message
+        return f"; found the text {given!r} (write it without quotes)"
+    if expected == "bool_type" and (meant := _SWITCHES.get(str(given).lower())):
+        return f"; found the text {given!r}; write {meant}"
+    if expected == "string_type" and (kind := _SCALARS.get(type(given))):
+        return f"; found {str(given).lower()}, which YAML reads as a {kind}; quote it"
+    if isinstance(given, str | int | float | bool) and repr(given) not in message:
+        return f"; found {given!r}"
+    return ""
 
 
 def _place(loc: tuple[int | str, ...], raw: Any) -> str:
@@ -150,25 +104,11 @@ def _allowed_beside(loc: tuple[int | str, ...]) -> list[str]:
     return list(node["properties"])
 
 
-def _nearest(wrong: str, known: list[str]) -> str:
-    match = difflib.get_close_matches(wrong, known, n=1)
-    return f"; did you mean {match[0]!r}?" if match else f"; there are: {', '.join(sorted(known))}"
-
-
 def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
     except ValueError:
         return False
-
-
-def _number_hint(text: str) -> str:
-    """How to write a number that came as text: YAML 1.1 wants a dot and a signed exponent."""
-    mantissa, _, exponent = text.lower().partition("e")
-    if not exponent or _YAML_FLOAT.fullmatch(text):
-        return " (write it without quotes)"
-    mantissa += "" if "." in mantissa else ".0"
-    return f" (YAML reads this as text; write {mantissa}e{int(exponent):+d})"
 
 
 def _broken_references(raw: Any) -> list[Problem]:

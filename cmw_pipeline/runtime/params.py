@@ -1,10 +1,12 @@
-"""Which parameters a whole run of the workflow works by, whatever becomes of ``params.yaml`` meanwhile."""
+"""Which parameters a whole run of the workflow works by, whatever becomes of their files meanwhile."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
-from cmw_pipeline.config.load import load
+from cmw_pipeline.config.document import read_document
+from cmw_pipeline.config.load import load, validated
 from cmw_pipeline.config.schema import Params
 from cmw_pipeline.io.atomic import write_text
 
@@ -14,10 +16,12 @@ _KEPT = Path(".snakemake", "params")
 
 
 def params_of_this_run() -> Params:
-    """The parameters that the variable names, or ``params.yaml``, of which a copy is kept and named.
+    """The parameters that the variable names, or those of ``params.yaml`` and ``params/``.
+
+    Of these, one file is kept that holds all of them, and named by the variable.
 
     A job of a cluster waits in a queue, and parses the Snakefile again when its turn comes. It inherits the
-    variable, so that it finds what it was planned by, even if ``params.yaml`` was edited since.
+    variable, so that it finds what it was planned by, even if they were edited since.
 
     Raises:
         ConfigError: the file is wrong; every problem is listed.
@@ -26,10 +30,11 @@ def params_of_this_run() -> Params:
     if named is not None:
         return load(Path(named))
     asked = Path("params.yaml")
-    load(asked)  # complains of the file by its own name
-    text = asked.read_text(encoding="utf-8")
+    document = read_document(asked)
+    params = validated(document, asked)  # complains of the files by their own names
+    text = json.dumps(document.values, indent=1, ensure_ascii=False)  # JSON is YAML
     copy = _KEPT / f"{hashlib.sha256(text.encode()).hexdigest()[:10]}.yaml"
     if not copy.exists():
         write_text(copy, text)
     os.environ[VARIABLE] = str(copy)
-    return load(copy)
+    return params
