@@ -66,6 +66,7 @@ ROW_COLUMNS = {
     "seconds": "float64",
     "peak_mib": "float64",
     "device": "string",
+    "precision": "string",
     "torch": "string",
     "verified": "bool",
     "smoke": "bool",

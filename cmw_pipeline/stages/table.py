@@ -111,6 +111,7 @@ def _run_rows(table: str, run: Artefact, stored: Stored, ranked: bool) -> pd.Dat
         "seconds": manifest["cost"]["seconds"],
         "peak_mib": manifest["cost"]["peak_mib"],
         "device": manifest["notes"].get("device", "unknown"),
+        "precision": manifest["notes"].get("precision", "unknown"),
         "torch": manifest["versions"]["torch"],
         "verified": stored.verified,
         "smoke": manifest["notes"].get("smoke", False),

@@ -184,7 +184,8 @@ def _contents(plan: Layout) -> Iterator[str]:
 
 
 def _machines(rows: pd.DataFrame) -> Iterator[str]:
-    for what, column in (("torch versions", "torch"), ("devices", "device")):
+    columns = {"torch versions": "torch", "devices": "device", "precisions": "precision"}
+    for what, column in columns.items():
         names = sorted(rows[column].unique())
         if len(names) > 1:
             yield f"**Mixed {what}** in one table: {', '.join(names)}."

@@ -12,13 +12,13 @@ from cmw_pipeline.config.schema import Recipe
 def on_device(recipe: Recipe, device: torch.device) -> Recipe:
     """The recipe with what ``precision: auto`` leaves to the device.
 
-    A GPU computes in TF32 and runs each iteration as one CUDA graph. A CPU that multiplies bfloat16 does
-    so, in channels-last order; any other CPU computes in float32, in the same order.
+    A GPU computes in TF32, in channels-last order, each iteration one CUDA graph. A CPU that multiplies
+    bfloat16 does so, any other CPU computes in float32, both in channels-last order too.
     """
     if recipe.precision != "auto":
         return recipe
     if device.type == "cuda":
-        ways = {"precision": "tf32", "capture": True}
+        ways = {"precision": "tf32", "channels_last": True, "capture": True}
     else:
         ways = {"precision": "bf16" if _multiplies_bf16() else "fp32", "channels_last": True}
     return recipe.model_copy(update=ways)
