@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cmw_pipeline.config.datasets import FACTS, Archive
+from cmw_pipeline.config.datasets import FACTS
+from cmw_pipeline.config.origins import Archive
 from cmw_pipeline.data import cifar
 
 ROWS = 10
@@ -22,19 +23,31 @@ def shrink(monkeypatch, source: str) -> dict[str, dict[str, bytes]]:
     monkeypatch.setitem(cifar.LAYOUT, source, layout)
     facts = FACTS[source]
     files = {"binary": binary_files(source), "python": python_files(source)}
-    archives = {
-        form: dataclasses.replace(
-            facts.archives[form],
-            sha256=hashlib.sha256(tar_gz(entries(facts.archives[form], files[form]))).hexdigest(),
-            members={
-                name: (len(data) if form == "binary" else None, "sha256:" + hashlib.sha256(data).hexdigest())
-                for name, data in files[form].items()
-            },
+    forms = {
+        form: (
+            dataclasses.replace(
+                archive(source, form),
+                sha256=hashlib.sha256(tar_gz(entries(archive(source, form), files[form]))).hexdigest(),
+                members={
+                    name: (
+                        len(data) if form == "binary" else None,
+                        "sha256:" + hashlib.sha256(data).hexdigest(),
+                    )
+                    for name, data in files[form].items()
+                },
+            ),
         )
         for form in files
     }
-    monkeypatch.setitem(FACTS, source, dataclasses.replace(facts, archives=archives))
+    origin = dataclasses.replace(facts.origin, forms=forms)
+    monkeypatch.setitem(FACTS, source, dataclasses.replace(facts, origin=origin))
     return files
+
+
+def archive(source: str, form: str) -> Archive:
+    """The one archive of a published form."""
+    (only,) = FACTS[source].origin.forms[form]
+    return only
 
 
 def rows_of(source: str, number: int) -> tuple[np.ndarray, list[int], list[int]]:

@@ -18,12 +18,13 @@ import torch
 from safetensors.torch import save
 
 from cmw_pipeline.config import load
+from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.data import cifar
+from cmw_pipeline.data.cifar_pickle import read_batch
 from cmw_pipeline.data.label_files import read_label_file
 from cmw_pipeline.errors import ConfigError, IntegrityError, SystemFault
 from cmw_pipeline.io import checkpoints, manifests
 from cmw_pipeline.io.archives import read_members
-from cmw_pipeline.io.cifar_pickle import read_batch
 from cmw_pipeline.io.manifests import file_entry, open_stored, sealed
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.meta.weight_net import WeightNet
@@ -134,7 +135,7 @@ class Targets:
         assert isinstance(labels, list)
 
     def _cifar_binary(self, data):
-        pixels, labels = cifar._binary(data, "batch.bin", "cifar10", 2)
+        pixels, labels = cifar._binary(data, "batch.bin", FACTS["cifar10"], 2)
         assert pixels.shape == (2, 3072)
         assert labels.max() < 10
 

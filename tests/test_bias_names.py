@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmw_pipeline.config.bias_names import GENERATED, BiasStep, format_bias, needs, parse_bias
+from cmw_pipeline.config.bias_kinds import GENERATED
+from cmw_pipeline.config.bias_names import BiasStep, format_bias, needs, parse_bias
 from cmw_pipeline.config.meta_names import MetaRule, parse_meta
 
 maps = st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True)

@@ -1,7 +1,9 @@
 """What is drawn for a bias: the labels, kept samples and candidate sets of `cmw inject`, as recorded.
 
 Label tables made with these draws are published: another value means that the same parameters would give
-other labels than the ones results were reported on. ``python tests/test_bias_record.py`` writes the record.
+other labels than the ones results were reported on.
+
+    python tests/test_bias_record.py > tests/golden_biases.json
 """
 
 import hashlib
@@ -61,7 +63,6 @@ def cases():
 def stored(root, artefact, write):
     with publish(artefact, {}, root) as draft:
         write(draft.path)
-    return artefact
 
 
 def posterior():
@@ -76,17 +77,10 @@ def project(root):
     """The inputs of every case: real digits, a teacher's posterior, a label file."""
     raw = Artefact("download", "digits", {"source": "digits"})
     make(raw, download.run, root)
-    inputs = {
-        "teacher": stored(
-            root,
-            Artefact("train", "teacher", {}),
-            lambda out: write_array(out / "posterior.npy", posterior()),
-        ),
-        "labels": stored(
-            root, Artefact("download", f"digits/{OWN}", {}), lambda out: write_given(out, ROLLED, None)
-        ),
-    }
-    return raw, inputs
+    teacher, labels = Artefact("train", "teacher", {}), Artefact("download", f"digits/{OWN}", {})
+    stored(root, teacher, lambda out: write_array(out / "posterior.npy", posterior()))
+    stored(root, labels, lambda out: write_given(out, ROLLED, None))
+    return raw, {"teacher": teacher, "labels": labels}
 
 
 def drawn(root, raw, inputs, source, bias):

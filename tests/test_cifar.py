@@ -17,13 +17,16 @@ import pytest
 
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.plan import Artefact
+from cmw_pipeline.data import cifar
 from cmw_pipeline.data.cifar import read_cifar
-from cmw_pipeline.data.store import read_raw
+from cmw_pipeline.data.cifar_pickle import read_batch
+from cmw_pipeline.data.raw import read_raw
+from cmw_pipeline.data.sources import archive as archive_source
 from cmw_pipeline.errors import ConfigError, IntegrityError, SystemFault
-from cmw_pipeline.io.cifar_pickle import read_batch
 from cmw_pipeline.stages import download
 from cmw_pipeline.stages.base import make
 from tests.cifar_factory import ROWS, entries, pickled, rows_of, shrink, tar_gz, write_folder
+from tests.cifar_factory import archive as archive_of
 
 REAL_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 SOURCES = ("cifar10", "cifar100")
@@ -40,8 +43,8 @@ def batch(**changes):
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("form", ["binary", "python"])
 def test_images_labels_and_splits_come_in_file_order(monkeypatch, source, form):
-    images, labels, split = read_cifar(shrink(monkeypatch, source)[form], source)
-    count = len(FACTS[source].archives[form].members)
+    images, labels, split = read_cifar(FACTS[source], shrink(monkeypatch, source)[form])
+    count = len(archive_of(source, form).members)
     parts = [rows_of(source, number) for number in range(count)]
     pixels = np.concatenate([pixels for pixels, _, _ in parts])
     assert images.shape == (count * ROWS, 32, 32, 3)
@@ -60,7 +63,7 @@ def test_a_binary_file_of_another_length_is_refused(monkeypatch, source, bad):
     name = list(files)[-1]
     files[name] = files[name][:bad] if bad < 0 else files[name] + bytes(bad)
     with pytest.raises(IntegrityError, match=rf"{name}: \d+ bytes; expected \d+"):
-        read_cifar(files, source)
+        read_cifar(FACTS[source], files)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,7 @@ def test_a_label_out_of_range_in_a_binary_file_is_named(monkeypatch, source, byt
     damaged = bytearray(files[name])
     damaged[byte] = value
     with pytest.raises(IntegrityError, match=f"{name}: {words}"):
-        read_cifar(files | {name: bytes(damaged)}, source)
+        read_cifar(FACTS[source], files | {name: bytes(damaged)})
 
 
 # --- pickles
@@ -198,7 +201,7 @@ def test_a_pickle_cannot_change_the_reader_for_the_next_one():
 def test_a_wrong_batch_is_refused_with_its_file_and_row(monkeypatch, content, words):
     files = shrink(monkeypatch, "cifar10")["python"] | {"data_batch_3": pickled(content)}
     with pytest.raises(IntegrityError, match=f"data_batch_3: .*({words})") as caught:
-        read_cifar(files, "cifar10")
+        read_cifar(FACTS["cifar10"], files)
     assert "\n" not in caught.value.message
 
 
@@ -238,7 +241,7 @@ def genuine(monkeypatch, tmp_path):
 @pytest.mark.parametrize("kind", ["folder", "parent", "archive"])
 def test_genuine_local_files_are_verified_wherever_they_lie(genuine, tmp_path, form, kind):
     files, data = genuine
-    archive = FACTS["cifar10"].archives[form]
+    archive = archive_of("cifar10", form)
     folder = write_folder(data / archive.folder, files[form])
     (data / "any.tar.gz").write_bytes(tar_gz(entries(archive, files[form])))
     local = {"folder": folder, "parent": data, "archive": data / "any.tar.gz"}[kind]
@@ -246,13 +249,13 @@ def test_genuine_local_files_are_verified_wherever_they_lie(genuine, tmp_path, f
     assert notes == {"verified": True, "origin": local.name}
     assert len(images) == len(frame) == 6 * ROWS
     assert isinstance(images, np.memmap)
-    assert frame["label"].tolist() == read_cifar(files[form], "cifar10")[1].tolist()
+    assert frame["label"].tolist() == read_cifar(FACTS["cifar10"], files[form])[1].tolist()
 
 
 @pytest.mark.parametrize("kind", ["folder", "archive"])
 def test_other_files_than_the_published_are_taken_only_when_asked(genuine, tmp_path, kind):
     files, data = genuine
-    archive = FACTS["cifar10"].archives["binary"]
+    archive = archive_of("cifar10", "binary")
     changed = files["binary"] | {"test_batch.bin": bytes(len(files["binary"]["test_batch.bin"]))}
     local = write_folder(data, changed)
     if kind == "archive":
@@ -282,7 +285,7 @@ def test_unverified_files_must_still_be_well_formed(genuine, tmp_path):
 def test_a_pickle_is_not_opened_before_its_hash_is_known_or_waived(genuine, tmp_path, monkeypatch):
     files, data = genuine
     local = write_folder(data, files["python"] | {"test_batch": b"anything"})
-    monkeypatch.setattr(download, "read_cifar", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(cifar, "read_cifar", lambda *_: pytest.fail("opened"))
     with pytest.raises(IntegrityError, match="test_batch"):
         stage(tmp_path, local=local)
 
@@ -306,7 +309,7 @@ def test_a_place_without_the_dataset_is_a_wrong_request(genuine, tmp_path):
 
 
 def test_an_archive_of_another_dataset_is_refused(genuine, monkeypatch, tmp_path):
-    other = FACTS["cifar100"].archives["binary"]
+    other = archive_of("cifar100", "binary")
     (tmp_path / "any.tar.gz").write_bytes(tar_gz(entries(other, {"train.bin": b"x"})))
     with pytest.raises(IntegrityError, match=r"any\.tar\.gz: holds the folder 'cifar-100-binary'; expected"):
         stage(tmp_path, local=tmp_path / "any.tar.gz")
@@ -316,7 +319,7 @@ def test_an_archive_of_another_dataset_is_refused(genuine, monkeypatch, tmp_path
 def test_a_published_archive_is_kept_and_not_fetched_twice(genuine, tmp_path, form):
     """It lies in results/downloads, from where a second run, or another parameter, takes it."""
     files, _ = genuine
-    archive = FACTS["cifar10"].archives[form]
+    archive = archive_of("cifar10", form)
     kept = tmp_path / "results" / "downloads" / f"cifar-10-{form}.tar.gz"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(tar_gz(entries(archive, files[form])))
@@ -327,10 +330,10 @@ def test_a_published_archive_is_kept_and_not_fetched_twice(genuine, tmp_path, fo
 
 
 def test_a_failed_fetch_leaves_no_artefact(genuine, tmp_path, monkeypatch):
-    def unreachable(*_):
+    def unreachable(*_, **__):
         raise SystemFault("no mirror")
 
-    monkeypatch.setattr(download, "fetch", unreachable)
+    monkeypatch.setattr(archive_source, "fetch", unreachable)
     with pytest.raises(SystemFault):
         stage(tmp_path)
     assert list((tmp_path / "results" / "download").iterdir()) == []

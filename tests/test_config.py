@@ -164,7 +164,7 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
             "biases.few",
             ["sym-0.4", "two-way:asym-0.4"],
             "biases.few.1: 'two-way:asym-0.4' cannot be used on digits: digits has no class map"
-            " two-way; it has ['one-way', 'plc']",
+            " two-way; it has one-way, plc",
         ),
         (
             "methods.moved.weighting",

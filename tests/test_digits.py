@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.digits import read_digits
-from cmw_pipeline.data.store import read_raw, write_raw
+from cmw_pipeline.data.raw import read_raw, write_raw
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.tables import write_table
 from cmw_pipeline.stages import download
@@ -39,7 +39,7 @@ def test_every_fifth_of_each_class_is_for_testing():
 def test_the_halves_are_the_digits_and_share_nothing():
     images, labels, split = read_digits()
     for source, first in (("digits-0-4", 0), ("digits-5-9", 5)):
-        half, own, parts = read_digits(FACTS[source].class_names)
+        half, own, parts = read_digits(FACTS[source])
         rows = (labels >= first) & (labels < first + 5)
         assert np.array_equal(half, images[rows])
         assert (own + first == labels[rows]).all()

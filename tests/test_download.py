@@ -23,6 +23,7 @@ from cmw_pipeline.io import download
 from cmw_pipeline.io.download import fetch
 
 ARCHIVE = gzip.compress(random.Random(0).randbytes(1_000_000), compresslevel=1)
+GZIP = b"\x1f\x8b"
 SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
 
 
@@ -176,7 +177,7 @@ def test_a_login_page_does_not_wipe_out_what_another_mirror_began(mirror, tmp_pa
     dest = tmp_path / "data.tar.gz"
     drop_once(mirror, dest)
     with pytest.raises(SystemFault):
-        fetch([mirror.url("/login")], SHA256, dest, retries=1)
+        fetch([mirror.url("/login")], SHA256, dest, begins=GZIP, retries=1)
     fetch([mirror.url()], SHA256, dest)
     assert mirror.ranges[-1] is not None
 
@@ -206,7 +207,8 @@ def test_wrong_bytes_of_the_right_size_are_refused_and_removed(mirror, tmp_path)
 def test_a_bad_mirror_gives_way_to_the_next(mirror, tmp_path, monkeypatch, caplog, bad):
     monkeypatch.setattr(download, "_TIMEOUT", 0.2)
     dest = tmp_path / "data.tar.gz"
-    assert fetch([mirror.url(bad), mirror.url()], SHA256, dest, retries=2, wait=0) == mirror.url()
+    urls = [mirror.url(bad), mirror.url()]
+    assert fetch(urls, SHA256, dest, begins=GZIP, retries=2, wait=0) == mirror.url()
     assert dest.read_bytes() == ARCHIVE
     assert mirror.url(bad) in caplog.text
 

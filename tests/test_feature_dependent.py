@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cmw_pipeline.bias.compose import Evidence, apply_bias, factor
+from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.bias.feature_dependent import (
     expected_level,
     feature_dependent,
@@ -15,7 +15,9 @@ from cmw_pipeline.bias.feature_dependent import (
     top_two,
 )
 from cmw_pipeline.bias.long_tail import long_tail
-from cmw_pipeline.config.bias_names import GENERATED, BiasStep, parse_bias
+from cmw_pipeline.config.bias_kinds import GENERATED
+from cmw_pipeline.config.bias_names import parse_bias
+from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.runtime.seeds import stream
 
@@ -166,29 +168,37 @@ def test_a_teacher_whose_two_choices_are_both_wrong_reaches_one_level():
 
 def test_a_step_draws_with_its_own_stream_and_solved_factor():
     (step,) = parse_bias("type1-0.6")
-    labels, kept = apply_bias(LABELS, (step,), "digits", 3, Evidence(posterior=POSTERIOR))
-    solved = factor(step, "digits", POSTERIOR, LABELS)
+    biased = apply_bias(LABELS, (step,), FACTS["digits"], 3, posterior=POSTERIOR)
+    assert biased.factor == solve_factor("type1", POSTERIOR, LABELS, 0.6)
     draw = stream(3, "inject", "digits", 0, "type1-0.6")
-    assert (labels == feature_dependent("type1", POSTERIOR, solved, draw)).all()
-    assert kept.all()
+    assert (biased.labels == feature_dependent("type1", POSTERIOR, biased.factor, draw)).all()
+    assert biased.kept.all()
 
 
 def test_the_level_is_that_of_the_samples_that_a_long_tail_keeps():
     steps = parse_bias("lt-20+type3-0.65")
-    labels, kept = apply_bias(LABELS, steps, "digits", 0, Evidence(posterior=POSTERIOR))
+    biased = apply_bias(LABELS, steps, FACTS["digits"], 0, posterior=POSTERIOR)
+    kept = biased.kept
     assert (kept == long_tail(LABELS, 20, 10, stream(0, "inject", "digits", 0, "lt-20"))).all()
-    assert (labels[~kept] == LABELS[~kept]).all()
-    share = stats.binomtest(int((labels != LABELS)[kept].sum()), int(kept.sum()), 0.65)
+    assert (biased.labels[~kept] == LABELS[~kept]).all()
+    assert biased.factor == solve_factor("type3", POSTERIOR[kept], LABELS[kept], 0.65)
+    share = stats.binomtest(int((biased.labels != LABELS)[kept].sum()), int(kept.sum()), 0.65)
     assert share.pvalue > 1e-3
 
 
 def test_published_factors_are_used_by_name():
-    assert factor(BiasStep("type1", 0.7, "published"), "cifar10", POSTERIOR, LABELS) == 3.40
-    assert factor(BiasStep("type2", 0.35, "published"), "cifar100", POSTERIOR, LABELS) == 1.02
-    with pytest.raises(KeyError, match=r"cifar10 has no published factor for type1-0.5; it has type1-0.35, "):
-        factor(BiasStep("type1", 0.5, "published"), "cifar10", POSTERIOR, LABELS)
+    for source, bias, factor in (
+        ("cifar10", "published:type1-0.7", 3.40),
+        ("cifar100", "published:type2-0.35", 1.02),
+    ):
+        labels, posterior = teacher(rows=200, classes=FACTS[source].num_classes)
+        biased = apply_bias(labels, parse_bias(bias), FACTS[source], 0, posterior=posterior)
+        assert biased.factor == factor
+        assert FACTS[source].factor(parse_bias(bias)[0]) == factor
+    with pytest.raises(KeyError, match=r"cifar10 has no factor published:type1-0.5; it has published:type1-"):
+        apply_bias(LABELS, parse_bias("published:type1-0.5"), FACTS["cifar10"], 0, posterior=POSTERIOR)
 
 
 def test_a_step_without_its_posterior_is_refused():
     with pytest.raises(ValueError, match=r"type1-0\.35 needs a teacher's posterior"):
-        apply_bias(LABELS, parse_bias("type1-0.35"), "digits", 0)
+        apply_bias(LABELS, parse_bias("type1-0.35"), FACTS["digits"], 0)

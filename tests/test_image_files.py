@@ -13,7 +13,7 @@ from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.listings import fault_of
 from cmw_pipeline.data.pictures import MAX_PIXELS, Unreadable, decode
-from cmw_pipeline.data.store import read_files, read_labels
+from cmw_pipeline.data.raw import read_files, read_labels
 from cmw_pipeline.data.survey import survey
 from cmw_pipeline.data.webvision import read_webvision
 from cmw_pipeline.errors import ConfigError, IntegrityError

@@ -1,5 +1,6 @@
 """Label files: what is read and refused, what a published one must be, and the hybrid noise made from it."""
 
+import dataclasses
 import io
 import json
 import pickle
@@ -11,15 +12,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cmw_pipeline.bias.compose import Evidence, apply_bias
+from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.bias.feature_dependent import top_two
 from cmw_pipeline.bias.transition import asymmetric_matrix, symmetric_matrix, transition
 from cmw_pipeline.config.bias_names import parse_bias
-from cmw_pipeline.config.datasets import FACTS, class_map
-from cmw_pipeline.config.label_files import LABEL_FILES, LabelFile, check_steps, label_file
+from cmw_pipeline.config.datasets import FACTS
+from cmw_pipeline.config.label_files import LabelFile
 from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.label_files import label_digest, read_given, read_label_file, write_given
-from cmw_pipeline.data.store import LABELS
+from cmw_pipeline.data.raw import LABELS
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import open_stored, publish
 from cmw_pipeline.io.tables import read_table, write_table
@@ -33,6 +34,7 @@ RNG = np.random.default_rng(5)
 CLEAN = RNG.integers(0, 10, TRAINING).astype(np.int16)
 NOISY = np.where(RNG.random(TRAINING) < 0.3, (CLEAN + 1) % 10, CLEAN).astype(np.int16)
 OWN = f"file-{label_digest(NOISY)[:12]}"
+PUBLISHED = [(source, step) for source, facts in FACTS.items() for step in facts.label_files]
 
 
 def save(folder, name, labels):
@@ -242,9 +244,18 @@ def injected(artefact, root):
 def published(monkeypatch):
     """A published file for the first 1,200 digits, as the twelve of PLC are for the first 45,000 images."""
     level = round(float((NOISY != CLEAN)[:1200].mean()), 4)
-    facts = LabelFile("https://nowhere.invalid/l.npy", "0" * 64, label_digest(NOISY[:1200]), 1200, level)
-    monkeypatch.setitem(LABEL_FILES, ("digits", "plc:type1-0.3"), facts)
-    return facts
+    file = LabelFile(
+        dataset="digits",
+        bias="plc:type1-0.3",
+        url="https://nowhere.invalid/l.npy",
+        begins="934e",
+        sha256="0" * 64,
+        labels_sha256=label_digest(NOISY[:1200]),
+        rows=1200,
+        level=level,
+    )
+    facts = dataclasses.replace(FACTS["digits"], label_files={file.bias: file})
+    monkeypatch.setitem(FACTS, "digits", facts)
 
 
 def test_own_labels_become_a_biased_table(tmp_path):
@@ -364,16 +375,18 @@ def test_a_transition_follows_its_matrix():
 
 
 def test_two_published_draws_in_one_bias_are_independent():
-    labels, _ = apply_bias(CLEAN, parse_bias("plc:sym-0.3+plc:asym-0.3"), "digits", 1)
+    labels = apply_bias(CLEAN, parse_bias("plc:sym-0.3+plc:asym-0.3"), FACTS["digits"], 1).labels
     rng = np.random.RandomState(1)
     first = transition(CLEAN, symmetric_matrix(0.3, 10), rng)
-    assert (labels == transition(first, asymmetric_matrix(0.3, class_map("digits", "plc"), 10), rng)).all()
+    assert (
+        labels == transition(first, asymmetric_matrix(0.3, FACTS["digits"].class_map("plc"), 10), rng)
+    ).all()
 
 
 def test_the_published_hybrid_maps():
-    assert class_map("cifar10", "plc") == {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
-    assert class_map("cifar100", "plc")[4] == 0
-    assert class_map("cifar100", "plc")[97] == 98
+    assert FACTS["cifar10"].class_map("plc") == {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
+    assert FACTS["cifar100"].class_map("plc")[4] == 0
+    assert FACTS["cifar100"].class_map("plc")[97] == 98
 
 
 def real(name):
@@ -391,14 +404,14 @@ def test_the_published_hybrid_has_the_published_class_counts():
     }
     for bias, expected in counts.items():
         clean = np.zeros(50_000, np.int16)
-        labels, kept = apply_bias(clean, parse_bias(bias), "cifar10", 1, Evidence(given=given))
-        assert kept[:45_000].all() and not kept[45_000:].any()
-        assert np.bincount(labels[kept], minlength=10).tolist() == expected
+        biased = apply_bias(clean, parse_bias(bias), FACTS["cifar10"], 1, given=given)
+        assert biased.kept[:45_000].all() and not biased.kept[45_000:].any()
+        assert np.bincount(biased.labels[biased.kept], minlength=10).tolist() == expected
 
 
-@pytest.mark.parametrize(("source", "step"), LABEL_FILES)
+@pytest.mark.parametrize(("source", "step"), PUBLISHED)
 def test_the_files_at_hand_are_the_published_ones(source, step):
-    facts = LABEL_FILES[source, step]
+    facts = FACTS[source].label_files[step]
     if step.startswith("plc:"):
         labels = real("plc.npz")[Path(facts.url).stem]
     else:
@@ -410,12 +423,12 @@ def test_the_files_at_hand_are_the_published_ones(source, step):
 
 
 def test_names_of_files_a_dataset_lacks_are_refused():
-    assert len(LABEL_FILES) == 18
-    assert len({facts.labels_sha256 for facts in LABEL_FILES.values()}) == 18
-    check_steps(parse_bias("plc:type3-0.7+plc:sym-0.3"), "cifar100")
-    check_steps(parse_bias("published:type3-0.7"), "cifar10")
-    check_steps(parse_bias(OWN), "digits")
-    assert label_file("digits", parse_bias(OWN)[0]) is None
+    assert len(PUBLISHED) == 18
+    assert len({FACTS[source].label_files[step].labels_sha256 for source, step in PUBLISHED}) == 18
+    FACTS["cifar100"].check(parse_bias("plc:type3-0.7+plc:sym-0.3"))
+    FACTS["cifar10"].check(parse_bias("published:type3-0.7"))
+    FACTS["digits"].check(parse_bias(OWN))
+    assert FACTS["digits"].label_file(parse_bias(OWN)[0]) is None
     for source, bias, words in [
         ("digits", "human-worst", "digits has no label file human-worst; it has none"),
         (
@@ -424,7 +437,7 @@ def test_names_of_files_a_dataset_lacks_are_refused():
             r"cifar10 has no label file human-noisy; it has plc:type1-0\.35, .*human-worst",
         ),
         ("cifar10", "plc:type1-0.5", r"no label file plc:type1-0\.5"),
-        ("digits", "published:type1-0.35", r"no published factor for type1-0\.35; it has none"),
+        ("digits", "published:type1-0.35", r"no factor published:type1-0\.35; it has none"),
     ]:
         with pytest.raises(KeyError, match=words):
-            check_steps(parse_bias(bias), source)
+            FACTS[source].check(parse_bias(bias))

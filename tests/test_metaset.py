@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cmw_pipeline.config.plan import Plan
 from cmw_pipeline.config.schema import Params
-from cmw_pipeline.data.store import LABELS
+from cmw_pipeline.data.raw import LABELS
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.manifests import open_stored, publish
 from cmw_pipeline.io.tables import read_table, write_table

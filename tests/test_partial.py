@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import CLASSES, TRAIN, options, state, task
 
-from cmw_pipeline.bias.compose import apply_bias, hide_labels
+from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.bias.partial import candidate_sets, draw_candidates
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.bias_names import BiasStep, format_bias, parse_bias
+from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.io.manifests import open_stored
 from cmw_pipeline.io.tables import read_table
 from cmw_pipeline.methods.base import Batch, Problem
@@ -107,18 +108,18 @@ def test_wrong_names(name, message):
 
 def test_hidden_is_the_label_that_the_steps_before_left():
     clean = LABELS[::40]
-    steps = parse_bias("sym-0.5+partial-0.2")
-    labels, _ = apply_bias(clean, steps, "cifar10", 1)
-    assert (labels == apply_bias(clean, parse_bias("sym-0.5"), "cifar10", 1)[0]).all()
-    drawn, sets, kept = hide_labels(labels, steps, "cifar10", 1)
-    assert kept.all()
-    assert sets[np.arange(len(labels)), labels].all()
-    assert not sets[np.arange(len(labels)), clean].all()
-    assert (drawn != labels).any()
-    again, other = (hide_labels(labels, steps, "cifar10", seed)[1] for seed in (1, 2))
-    assert (again == sets).all()
-    assert (other != sets).any()
-    assert hide_labels(labels, parse_bias("sym-0.5"), "cifar10", 1) is None
+    facts, steps = FACTS["cifar10"], parse_bias("sym-0.5+partial-0.2")
+    noisy = apply_bias(clean, parse_bias("sym-0.5"), facts, 1)
+    assert noisy.candidates is None
+    biased, again, other = (apply_bias(clean, steps, facts, seed) for seed in (1, 1, 2))
+    assert biased.kept.all()
+    rows = np.arange(len(clean))
+    assert biased.candidates[rows, noisy.labels].all()
+    assert not biased.candidates[rows, clean].all()
+    assert biased.candidates[rows, biased.labels].all()
+    assert (biased.labels != noisy.labels).any()
+    assert (again.candidates == biased.candidates).all()
+    assert (other.candidates != biased.candidates).any()
 
 
 # --- PRODEN

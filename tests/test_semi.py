@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from tiny import options, state, task
 
-from cmw_pipeline.bias.compose import hide_labels
+from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.bias.few_labels import labelled_sets
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.bias_names import BiasStep, format_bias, parse_bias
+from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.tables import read_table
@@ -73,8 +74,9 @@ def test_names():
 
 def test_the_label_of_an_unlabelled_sample_is_a_lot():
     labels = np.repeat(LABELS, 20)
-    drawn, sets, kept = hide_labels(labels, parse_bias("labels-40"), "cifar10", 1)
-    assert kept.all()
+    biased = apply_bias(labels, parse_bias("labels-40"), FACTS["cifar10"], 1)
+    drawn, sets = biased.labels, biased.candidates
+    assert biased.kept.all()
     unlabelled = sets.all(axis=1)
     assert (~unlabelled).sum() == 40
     assert (drawn == labels)[~unlabelled].all()
@@ -86,11 +88,14 @@ def test_the_label_of_an_unlabelled_sample_is_a_lot():
 def test_a_tail_behind_the_labels_is_of_the_unlabelled_only():
     """Every label stays, the same ones as without the tail; the rest has the sizes of a tail of its own."""
     labels = np.repeat(np.arange(10, dtype=np.int16), 500)
-    drawn, sets, kept = hide_labels(labels, parse_bias("labels-400+lt-50"), "cifar10", 1)
-    plain_drawn, plain_sets, everything = hide_labels(labels, parse_bias("labels-400"), "cifar10", 1)
-    assert everything.all()
-    assert (sets == plain_sets).all()
-    assert (drawn == plain_drawn).all()
+    biased = apply_bias(labels, parse_bias("labels-400+lt-50"), FACTS["cifar10"], 1)
+    plain = apply_bias(labels, parse_bias("labels-400"), FACTS["cifar10"], 1)
+    kept, sets = biased.kept, plain.candidates
+    assert plain.kept.all()
+    assert (biased.candidates[kept] == sets[kept]).all()
+    assert (biased.labels[kept] == plain.labels[kept]).all()
+    assert not biased.candidates[~kept].any()
+    assert (biased.labels[~kept] == labels[~kept]).all()
     unlabelled = sets.all(axis=1)
     assert kept[~unlabelled].all()
     assert (np.bincount(labels[~unlabelled]) == 40).all()

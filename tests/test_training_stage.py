@@ -15,7 +15,7 @@ from cmw_pipeline import load_weighting
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.schema import Network
 from cmw_pipeline.data.digits import read_digits
-from cmw_pipeline.data.store import write_raw
+from cmw_pipeline.data.raw import write_raw
 from cmw_pipeline.io.manifests import open_stored, publish
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.models.registry import build

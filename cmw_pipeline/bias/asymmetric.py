@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from cmw_pipeline.config.datasets import ClassMap
+from cmw_pipeline.bias.samples import Draws, Samples
+from cmw_pipeline.config.bias_names import BiasStep
+from cmw_pipeline.config.datasets import ClassMap, DatasetFacts
 from cmw_pipeline.types import Labels
 
 
@@ -26,3 +28,8 @@ def asymmetric(labels: Labels, rate: float, class_map: ClassMap, rng: np.random.
     for source, target in class_map.items():
         noisy[chosen[labels[chosen] == source]] = target
     return noisy
+
+
+def draw(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws) -> Samples:
+    """Asymmetric noise at the step's rate, along the class map that it names."""
+    return samples.labelled(asymmetric(samples.labels, step.value, facts.class_map(step.variant), draws.own))

@@ -1,8 +1,13 @@
 """Feature-dependent label noise: the less sure a teacher is of a sample, the likelier its second choice."""
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
+from cmw_pipeline.bias.samples import Draws, Samples
+from cmw_pipeline.config.bias_names import BiasStep
+from cmw_pipeline.config.datasets import DatasetFacts
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.types import Floats, Labels
 
@@ -112,3 +117,28 @@ def _line(kind: str, posterior: npt.NDArray[np.floating], labels: Labels) -> tup
     second_wrong = (second != labels).astype(np.float64)
     change = keep_probability(kind, margin) * ((first != labels) - second_wrong)
     return float(second_wrong.mean()), float(change.mean())
+
+
+def at_level(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws) -> Samples:
+    """Noise of the step's type with the factor that gives its level."""
+    posterior = _posterior(samples, step)
+    factor = solve_factor(step.kind, posterior, samples.labels, step.value)
+    return _drawn(samples, step, posterior, factor, draws)
+
+
+def as_published(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws) -> Samples:
+    """Noise of the step's type with the published factor."""
+    return _drawn(samples, step, _posterior(samples, step), facts.factor(step), draws)
+
+
+def _posterior(samples: Samples, step: BiasStep) -> npt.NDArray[np.floating]:
+    if samples.posterior is None:
+        raise ValueError(f"{step.name} needs a teacher's posterior")
+    return samples.posterior
+
+
+def _drawn(
+    samples: Samples, step: BiasStep, posterior: npt.NDArray[np.floating], factor: float, draws: Draws
+) -> Samples:
+    labels = feature_dependent(step.kind, posterior, factor, draws.own)
+    return dataclasses.replace(samples, labels=labels, factor=factor)

@@ -2,6 +2,10 @@
 
 import numpy as np
 
+from cmw_pipeline.bias.partial import draw_candidates
+from cmw_pipeline.bias.samples import Draws, Samples
+from cmw_pipeline.config.bias_names import BiasStep
+from cmw_pipeline.config.datasets import DatasetFacts
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.types import Candidates, Labels
 
@@ -36,3 +40,9 @@ def labelled_sets(labels: Labels, count: int, num_classes: int, rng: np.random.G
     candidates[chosen] = False
     candidates[chosen, labels[chosen]] = True
     return candidates
+
+
+def draw(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws) -> Samples:
+    """Keep as many labels as the step says; where none is kept, every class is a candidate."""
+    sets = labelled_sets(samples.labels, int(step.value), facts.num_classes, draws.own)
+    return samples.behind(sets, draw_candidates(sets, draws.own))

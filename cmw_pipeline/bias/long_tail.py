@@ -3,6 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
+from cmw_pipeline.bias.samples import Draws, Samples
+from cmw_pipeline.config.bias_names import BiasStep
+from cmw_pipeline.config.datasets import DatasetFacts
 from cmw_pipeline.types import Labels
 
 _ROUNDING = 1e-9
@@ -53,3 +56,12 @@ def long_tail(
     for label, size in enumerate(sizes):
         kept[rng.permutation(np.flatnonzero(labels == label))[:size]] = True
     return kept
+
+
+def draw(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws) -> Samples:
+    """A long tail of all samples; behind few labels, of the unlabelled ones only."""
+    if samples.candidates is None or samples.hidden is None:
+        return samples.only(long_tail(samples.labels, step.value, facts.num_classes, draws.own))
+    kept, unlabelled = np.ones(len(samples.labels), dtype=np.bool_), samples.candidates.all(axis=1)
+    kept[unlabelled] = long_tail(samples.hidden[unlabelled], step.value, facts.num_classes, draws.own)
+    return samples.only(kept)

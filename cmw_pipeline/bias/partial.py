@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from cmw_pipeline.bias.samples import Draws, Samples
+from cmw_pipeline.config.bias_names import BiasStep
+from cmw_pipeline.config.datasets import DatasetFacts
 from cmw_pipeline.types import Candidates, Labels
 
 
@@ -34,3 +37,9 @@ def draw_candidates(candidates: Candidates, rng: np.random.Generator) -> Labels:
     """(N,) one of each sample's candidates, all equally likely: what may stand in for the hidden label."""
     drawn: Labels = np.where(candidates, rng.random(candidates.shape), -1.0).argmax(axis=1).astype(np.int16)
     return drawn
+
+
+def draw(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws) -> Samples:
+    """Hide the labels in candidate sets, which other classes join at the step's rate."""
+    sets = candidate_sets(samples.labels, step.value, facts.num_classes, draws.own)
+    return samples.behind(sets, draw_candidates(sets, draws.own))

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from cmw_pipeline.bias.samples import Draws, Samples
+from cmw_pipeline.config.bias_names import BiasStep
+from cmw_pipeline.config.datasets import DatasetFacts
 from cmw_pipeline.types import Labels
 
 
@@ -36,3 +39,13 @@ def symmetric(
         drawn = rng.integers(num_classes, size=len(chosen))
     noisy[chosen] = drawn.astype(np.int16)
     return noisy
+
+
+def over_all(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws) -> Samples:
+    """Symmetric noise over all classes, at the step's rate."""
+    return samples.labelled(symmetric(samples.labels, step.value, facts.num_classes, draws.own))
+
+
+def over_others(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws) -> Samples:
+    """Symmetric noise over the other classes, at the step's rate."""
+    return samples.labelled(symmetric(samples.labels, step.value, facts.num_classes, draws.own, other=True))

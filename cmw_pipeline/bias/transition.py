@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from cmw_pipeline.config.datasets import ClassMap
+from cmw_pipeline.bias.samples import Draws, Samples
+from cmw_pipeline.config.bias_names import BiasStep
+from cmw_pipeline.config.datasets import ClassMap, DatasetFacts
 from cmw_pipeline.types import Floats, Labels
 
 
@@ -45,3 +47,15 @@ def transition(labels: Labels, matrix: Floats, rng: np.random.RandomState) -> La
     """
     drawn = [rng.multinomial(1, matrix[label]).argmax() for label in labels]
     return np.array(drawn, dtype=np.int16)
+
+
+def draw_symmetric(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws) -> Samples:
+    """The symmetric half of PLC's hybrid noise."""
+    matrix = symmetric_matrix(step.value, facts.num_classes)
+    return samples.labelled(transition(samples.labels, matrix, draws.published))
+
+
+def draw_asymmetric(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws) -> Samples:
+    """The asymmetric half of PLC's hybrid noise."""
+    matrix = asymmetric_matrix(step.value, facts.class_map(step.variant), facts.num_classes)
+    return samples.labelled(transition(samples.labels, matrix, draws.published))

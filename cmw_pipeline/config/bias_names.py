@@ -8,53 +8,19 @@ biases never share a path.
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from math import inf
+from typing import Literal
+
+from cmw_pipeline.config.bias_kinds import KINDS, Kind, Variant
 
 UNBIASED = "none"
 _STEP = re.compile(r"(?:(?P<variant>[a-z][a-z0-9-]*):)?(?P<kind>[a-z][a-z0-9]*)-(?P<value>[^:+]+)")
 _MAX_CHARS = 100
 """A name is part of a file name, and those end at 255 bytes."""
-GENERATED = ("type1", "type2", "type3")
-"""Feature-dependent noise of PLC (Zhang et al., ICLR 2021), drawn from a teacher's posterior."""
-HIDING = {"partial", "labels"}
-"""After these the label of a sample is one of a set of candidates."""
-_NUMBERED: dict[str, tuple[str, ...] | None] = {
-    "lt": (),
-    "sym": ("other", "plc"),
-    "asym": None,
-    "partial": (),
-    "labels": (),
-    **dict.fromkeys(GENERATED, ("plc", "published")),
-}
-"""Kinds with a number -> variants besides the default; None: any map that the dataset names."""
-_WORDED = {
-    "human": ("aggregate, random1, random2, random3, worst or noisy", "aggregate|random[123]|worst|noisy"),
-    "file": ("the first 12 hex digits of the labels' sha256", "[0-9a-f]{12}"),
-}
-"""Kinds with a word: what it is, and its form."""
 
 
 @dataclass(frozen=True)
 class BiasStep:
-    """One step of a bias.
-
-    ``lt``: long tail, value = imbalance factor >= 1. ``sym``: symmetric noise at a rate in [0, 1],
-    over all classes, or only the other ones (variant ``other``). ``asym``: asymmetric noise at a rate
-    in [0, 1] along the dataset's default class map, or along the map that the variant names. The variant
-    ``plc`` of both is the second half of PLC's hybrid noise, drawn as its code draws it.
-
-    ``type1``, ``type2``, ``type3``: feature-dependent noise at a level in [0, 1]: drawn from a teacher's
-    posterior with the factor that gives the level, or with the published factor (variant ``published``);
-    or the labels that PLC published (variant ``plc``).
-
-    ``partial``: the label hidden in a set of candidates, which every other class joins at a rate in [0, 1].
-
-    ``labels``: so many labels, equally many of each class, and no others. A long tail behind it, in place of
-    before, is of the unlabelled samples.
-
-    ``human``: the CIFAR-N labels of which ``word`` says which. ``file``: a user's own label file, whose
-    content ``word`` pins.
-    """
+    """One step of a bias: a kind of :data:`~cmw_pipeline.config.bias_kinds.KINDS` with its number or word."""
 
     kind: str
     value: float = 0.0
@@ -69,11 +35,34 @@ class BiasStep:
         return f"{self.variant}:{self.kind}-{value}" if self.variant else f"{self.kind}-{value}"
 
     @property
+    def way(self) -> Variant:
+        """How the step is drawn.
+
+        Raises:
+            KeyError: its kind has no such variant.
+        """
+        found = KINDS[self.kind].variant(self.variant)
+        if found is None:
+            raise KeyError(f"{self.kind} has no variant {self.variant}")
+        return found
+
+    @property
     def reads(self) -> str | None:
         """The input that the step takes its labels from: ``labels``, ``teacher``, or none (a draw)."""
-        if self.kind in _WORDED or (self.kind in GENERATED and self.variant == "plc"):
-            return "labels"
-        return "teacher" if self.kind in GENERATED else None
+        return self.way.reads
+
+    @property
+    def place(self) -> Literal["tail", "noise", "hiding"]:
+        """Where in a bias the step may stand."""
+        return KINDS[self.kind].place
+
+    @property
+    def words(self) -> str:
+        """The step as it is called in a table."""
+        percent, variant = f"{100 * self.value:g}%", f" ({self.variant})" if self.variant else ""
+        return KINDS[self.kind].words.format(
+            percent=percent, variant=variant, value=self.value, word=self.word
+        )
 
 
 def needs(steps: tuple[BiasStep, ...]) -> set[str]:
@@ -108,15 +97,14 @@ def parse_bias(name: str) -> tuple[BiasStep, ...]:
     if len(name) > _MAX_CHARS:
         raise ValueError(f"{name[:20]!r}...: {len(name)} characters; a bias has at most {_MAX_CHARS}")
     steps = tuple(_parse_step(part, name) for part in name.split("+"))
-    kinds = [step.kind for step in steps]
     tail = tail_of_the_unlabelled(steps)
-    if "lt" in (kinds[:-1] if tail else kinds[1:]):
+    if any(step.place == "tail" for step in (steps[:-1] if tail else steps[1:])):
         raise ValueError(f"{name!r}: a long tail goes first, before the label noise, or last, after labels-N")
-    noise = [step for step in steps if step.kind != "lt"]
+    noise = [step for step in steps if step.place != "tail"]
     late = [step.name for step in noise[1:] if step.reads]
     if late:
         raise ValueError(f"{name!r}: {late[0]} replaces every label, so it goes before the other noise")
-    if set(kinds[: -2 if tail else -1]) & HIDING:
+    if any(step.place == "hiding" for step in steps[: -2 if tail else -1]):
         raise ValueError(f"{name!r}: partial and few labels go last: they hide what the other steps gave")
     if format_bias(steps) != name:
         raise ValueError(f"{name!r}: write it as {format_bias(steps)!r}")
@@ -131,39 +119,24 @@ def tail_of_the_unlabelled(steps: tuple[BiasStep, ...]) -> bool:
 def _parse_step(text: str, name: str) -> BiasStep:
     match = _STEP.fullmatch(text)
     if match is None:
-        raise ValueError(
-            f"{name!r}: {text!r} is not a bias; write lt-FACTOR, [other:]sym-RATE, [map:]asym-RATE,"
-            " [plc:]type1-LEVEL, human-WHICH, partial-RATE or labels-NUMBER, joined by +"
-        )
-    kind, variant = match["kind"], match["variant"]
-    if kind not in _NUMBERED and kind not in _WORDED:
-        raise ValueError(f"{name!r}: unknown bias {kind!r}; known are {', '.join((*_NUMBERED, *_WORDED))}")
-    variants = _NUMBERED.get(kind, ())
-    if variant is not None and variants is not None and variant not in variants:
-        raise ValueError(
-            f"{name!r}: {kind} has no variant {variant!r}; it has {', '.join(variants) or 'none'}"
-        )
-    if kind in _WORDED:
-        return BiasStep(kind, word=_word(kind, match["value"], name))
-    return BiasStep(kind, _number(kind, match["value"], name), variant)
-
-
-def _word(kind: str, text: str, name: str) -> str:
-    meaning, form = _WORDED[kind]
-    if not re.fullmatch(form, text):
-        raise ValueError(f"{name!r}: {kind}-{text} is none; after {kind}- goes {meaning}")
-    return text
-
-
-def _number(kind: str, text: str, name: str) -> float:
+        forms = ", ".join(_form(*entry) for entry in KINDS.items())
+        raise ValueError(f"{name!r}: {text!r} is not a bias; write {forms}, joined by +")
+    kind = KINDS.get(match["kind"])
+    if kind is None:
+        raise ValueError(f"{name!r}: unknown bias {match['kind']!r}; known are {', '.join(KINDS)}")
+    if kind.variant(match["variant"]) is None:
+        there = ", ".join(filter(None, kind.variants)) or "none"
+        raise ValueError(f"{name!r}: {match['kind']} has no variant {match['variant']!r}; it has {there}")
     try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{name!r}: {text!r} is not a number") from None
-    if kind == "lt" and not 1 <= value < inf:
-        raise ValueError(f"{name!r}: the imbalance factor is {value:g}; it must be >= 1 and finite")
-    if kind == "labels" and not (value >= 1 and value.is_integer()):
-        raise ValueError(f"{name!r}: the number of labels is {value:g}; it must be a whole number")
-    if kind not in ("lt", "labels") and not 0 <= value <= 1:
-        raise ValueError(f"{name!r}: the rate is {value:g}; it must lie in [0, 1]")
-    return value
+        value = kind.value.read(match["value"], match["kind"])
+    except ValueError as error:
+        raise ValueError(f"{name!r}: {error}") from None
+    if isinstance(value, str):
+        return BiasStep(match["kind"], word=value)
+    return BiasStep(match["kind"], value, match["variant"])
+
+
+def _form(name: str, kind: Kind) -> str:
+    """How a step of this kind is written: ``[other:|plc:]sym-RATE``."""
+    variants = "|".join(f"{variant}:" for variant in kind.variants if variant)
+    return f"[{variants}]" * bool(variants) + f"{name}-{kind.value.sign}"

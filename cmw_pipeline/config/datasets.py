@@ -1,63 +1,93 @@
-"""Facts about the datasets this package reads: classes, shapes, class maps, archives and their hashes."""
+"""Facts about the datasets this package reads: classes, shapes, class maps, and where they come from."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TypeVar
 
+from cmw_pipeline.config.bias_names import BiasStep
+from cmw_pipeline.config.label_files import LabelFile, factors, label_files
+from cmw_pipeline.config.origins import Bundled, ImageFiles, Origin, archives
+
+T = TypeVar("T")
 ClassMap = Mapping[int, int]
 """Source class -> the class its samples are mistaken for; classes not in the map keep their label."""
-
-
-@dataclass(frozen=True)
-class Archive:
-    """One published archive of a dataset.
-
-    ``members`` are the wanted files under ``folder`` with their exact sizes in bytes (None where the
-    size is not fixed) and published hashes (``md5:...`` or ``sha256:...``).
-    """
-
-    urls: tuple[str, ...]
-    sha256: str
-    folder: str
-    members: Mapping[str, tuple[int | None, str | None]]
-
-
-@dataclass(frozen=True)
-class ImageFiles:
-    """A dataset of image files that does not fit in memory: never fetched, read where the user has it.
-
-    ``home`` is where users get it, ``expected`` what the folder of ``--from`` holds. The first of the named
-    test sets is the one that every table shows; with names, top-5 accuracy is recorded too.
-    """
-
-    layout: Literal["webvision", "animal10n", "class-folders"]
-    home: str
-    expected: str
-    test_sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
     """What is known of a dataset before a byte is read.
 
-    ``class_names`` is empty where the folders name them. ``files`` marks a dataset of image files; the labels
-    of its training set are as found, right or wrong, and ``image_shape`` is only nominal. ``mean`` and
-    ``std`` are per channel in units of pixel/255. ``class_maps`` holds the named maps of asymmetric noise;
-    the first is the default, and ``plc`` is the one of PLC's hybrid noise (for digits: its map for MNIST).
+    ``class_names`` is empty where the folders name them. Of image files the labels of the training set are
+    as found, right or wrong, and ``image_shape`` is only nominal. ``mean`` and ``std`` are per channel in
+    units of pixel/255. ``class_maps`` holds the named maps of asymmetric noise; the first is the default,
+    and ``plc`` is the one of PLC's hybrid noise (for digits: its map for MNIST). ``label_files`` and
+    ``factors`` are those of published noise, by the name of the bias step.
     """
 
+    name: str
     num_classes: int
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...]
+    origin: Origin
     class_maps: Mapping[str, ClassMap] = field(default_factory=dict)
-    archives: Mapping[str, Archive] = field(default_factory=dict)
-    files: ImageFiles | None = None
+    label_files: Mapping[str, LabelFile] = field(default_factory=dict)
+    factors: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def files(self) -> ImageFiles | None:
+        """Of a dataset of image files, which and where; None where the images are an array."""
+        return self.origin if isinstance(self.origin, ImageFiles) else None
+
+    def class_map(self, variant: str | None) -> ClassMap:
+        """The named class map, or the default one.
+
+        Raises:
+            KeyError: there is no such map; the message lists those there are.
+        """
+        default = next(iter(self.class_maps), "(default)")
+        return self._one_of(self.class_maps, "class map", variant or default)
+
+    def label_file(self, step: BiasStep) -> LabelFile | None:
+        """The published file that a step takes its labels from; None for a user's own.
+
+        Raises:
+            KeyError: there is no such file; the message lists those there are.
+        """
+        if step.way.looks_up != "label file":
+            return None
+        return self._one_of(self.label_files, "label file", step.name)
+
+    def factor(self, step: BiasStep) -> float:
+        """The published factor of a feature-dependent step.
+
+        Raises:
+            KeyError: none was published for this level; the message lists those there are.
+        """
+        return self._one_of(self.factors, "factor", step.name)
+
+    def check(self, steps: Iterable[BiasStep]) -> None:
+        """See that there is what the steps of a bias look up.
+
+        Raises:
+            KeyError: there is not; the message lists what there is.
+        """
+        for step in steps:
+            if step.way.looks_up == "class map":
+                self.class_map(step.variant)
+            elif step.way.looks_up == "label file":
+                self.label_file(step)
+            elif step.way.looks_up == "factor":
+                self.factor(step)
+
+    def _one_of(self, known: Mapping[str, T], what: str, name: str) -> T:
+        if name not in known:
+            raise KeyError(f"{self.name} has no {what} {name}; it has {', '.join(known) or 'none'}")
+        return known[name]
 
 
-_KRIZ = "https://www.cs.toronto.edu/~kriz/"
 _CIFAR10_NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
 _ANIMALS = "cat lynx wolf coyote cheetah jaguar chimpanzee orangutan hamster guinea_pig"
 _CIFAR10_MAP = {9: 1, 2: 0, 4: 7, 3: 5}
@@ -89,32 +119,41 @@ def _superclasses() -> list[list[int]]:
 
 
 _BLOCKS = [list(range(start, start + 5)) for start in range(0, 100, 5)]
-_BATCH_BYTES, _BATCH100_BYTES = 3_073 * 10_000, 3_074 * 10_000
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WEBVISION_HOME = "https://data.vision.ee.ethz.ch/cvl/webvision/dataset2017.html"
 _WEBFG_HOME = "https://github.com/NUST-Machine-Intelligence-Laboratory/weblyFG-dataset"
 
 
-def _digits(class_names: str, class_maps: Mapping[str, ClassMap]) -> DatasetFacts:
-    return DatasetFacts(len(class_names), (8, 8, 1), (0.287,), (0.354,), tuple(class_names), class_maps)
+def _digits(name: str, class_names: str, class_maps: Mapping[str, ClassMap]) -> DatasetFacts:
+    return DatasetFacts(
+        name=name,
+        num_classes=len(class_names),
+        image_shape=(8, 8, 1),
+        mean=(0.287,),
+        std=(0.354,),
+        class_names=tuple(class_names),
+        origin=Bundled("scikit-learn", "digits:read_digits"),
+        class_maps=class_maps,
+    )
 
 
 def _large(
-    num_classes: int, files: ImageFiles, side: int = 256, class_names: tuple[str, ...] = ()
+    name: str, num_classes: int, files: ImageFiles, side: int = 256, class_names: tuple[str, ...] = ()
 ) -> DatasetFacts:
-    return DatasetFacts(num_classes, (side, side, 3), _IMAGENET_MEAN, _IMAGENET_STD, class_names, files=files)
+    shape = (side, side, 3)
+    return DatasetFacts(name, num_classes, shape, _IMAGENET_MEAN, _IMAGENET_STD, class_names, files)
 
 
-def _webvision(num_classes: int, folders: str) -> DatasetFacts:
+def _webvision(name: str, num_classes: int, folders: str) -> DatasetFacts:
     expected = f"info/, {folders}, val_images_256/ and, for ILSVRC12, imagenet/val/"
     files = ImageFiles("webvision", _WEBVISION_HOME, expected, ("webvision", "ilsvrc12"))
-    return _large(num_classes, files)
+    return _large(name, num_classes, files)
 
 
-def _class_folders(num_classes: int, home: str, side: int = 256) -> DatasetFacts:
+def _class_folders(name: str, num_classes: int, home: str, side: int = 256) -> DatasetFacts:
     expected = "train/CLASS/IMAGE and test/CLASS/IMAGE (or val/)"
-    return _large(num_classes, ImageFiles("class-folders", home, expected), side)
+    return _large(name, num_classes, ImageFiles("class-folders", home, expected), side)
 
 
 class _Facts(dict[str, DatasetFacts]):
@@ -124,125 +163,53 @@ class _Facts(dict[str, DatasetFacts]):
         match = OWN_FOLDER.fullmatch(source)
         if match is None:
             raise KeyError(source)
-        return _class_folders(int(match[1]), "your own folder of images")
+        return _class_folders(source, int(match[1]), "your own folder of images")
 
 
 OWN_FOLDER = re.compile(r"folder-([1-9][0-9]{0,3})")
 
-FACTS: dict[str, DatasetFacts] = _Facts()
-FACTS |= {
-    "digits": _digits(
-        "0123456789", {"one-way": {2: 7, 3: 8, 5: 6, 9: 4}, "plc": {2: 7, 3: 8, 5: 6, 6: 5, 7: 1}}
+_KNOWN = (
+    _digits(
+        "digits",
+        "0123456789",
+        {"one-way": {2: 7, 3: 8, 5: 6, 9: 4}, "plc": {2: 7, 3: 8, 5: 6, 6: 5, 7: 1}},
     ),
-    "digits-0-4": _digits("01234", {"one-way": {2: 3, 4: 1}}),
-    "digits-5-9": _digits("56789", {"one-way": {0: 1, 4: 2}}),
-    "cifar10": DatasetFacts(
+    _digits("digits-0-4", "01234", {"one-way": {2: 3, 4: 1}}),
+    _digits("digits-5-9", "56789", {"one-way": {0: 1, 4: 2}}),
+    DatasetFacts(
+        name="cifar10",
         num_classes=10,
         image_shape=(32, 32, 3),
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
         class_names=tuple(_CIFAR10_NAMES.split()),
+        origin=archives("cifar10", "cifar:read_cifar"),
         class_maps={
             "one-way": _CIFAR10_MAP,
             "two-way": {**_CIFAR10_MAP, 5: 3},
             "plc": {**_CIFAR10_MAP, 5: 3},
         },
-        archives={
-            "binary": Archive(
-                urls=(
-                    _KRIZ + "cifar-10-binary.tar.gz",
-                    "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/"
-                    "cifar-10-binary.tar.gz",
-                ),
-                sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-                folder="cifar-10-batches-bin",
-                members={
-                    "data_batch_1.bin": (
-                        _BATCH_BYTES,
-                        "sha256:cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
-                    ),
-                    "data_batch_2.bin": (
-                        _BATCH_BYTES,
-                        "sha256:a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
-                    ),
-                    "data_batch_3.bin": (
-                        _BATCH_BYTES,
-                        "sha256:bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
-                    ),
-                    "data_batch_4.bin": (
-                        _BATCH_BYTES,
-                        "sha256:014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
-                    ),
-                    "data_batch_5.bin": (
-                        _BATCH_BYTES,
-                        "sha256:755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
-                    ),
-                    "test_batch.bin": (
-                        _BATCH_BYTES,
-                        "sha256:8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
-                    ),
-                },
-            ),
-            "python": Archive(
-                urls=(
-                    _KRIZ + "cifar-10-python.tar.gz",
-                    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/cifar-10-python.tar.gz",
-                ),
-                sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-                folder="cifar-10-batches-py",
-                members={
-                    "data_batch_1": (None, "md5:c99cafc152244af753f735de768cd75f"),
-                    "data_batch_2": (None, "md5:d4bba439e000b95fd0a9bffe97cbabec"),
-                    "data_batch_3": (None, "md5:54ebc095f3ab1f0389bbae665268c751"),
-                    "data_batch_4": (None, "md5:634d18415352ddfa80567beed471001a"),
-                    "data_batch_5": (None, "md5:482c414d41f54cd18b22e5b47cb7c3cb"),
-                    "test_batch": (None, "md5:40351d587109b95175f43aff81a1287e"),
-                },
-            ),
-        },
+        label_files=label_files("cifar10"),
+        factors=factors("cifar10"),
     ),
-    "cifar100": DatasetFacts(
+    DatasetFacts(
+        name="cifar100",
         num_classes=100,
         image_shape=(32, 32, 3),
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2762),
         class_names=tuple(_CIFAR100_NAMES.split()),
+        origin=archives("cifar100", "cifar:read_cifar"),
         class_maps={
             "superclass": _ring(_superclasses()),
             "blocks": _ring(_BLOCKS),
             "plc": _ring(_BLOCKS),
         },
-        archives={
-            "binary": Archive(
-                urls=(_KRIZ + "cifar-100-binary.tar.gz",),
-                sha256="58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
-                folder="cifar-100-binary",
-                members={
-                    "train.bin": (
-                        5 * _BATCH100_BYTES,
-                        "sha256:f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29",
-                    ),
-                    "test.bin": (
-                        _BATCH100_BYTES,
-                        "sha256:d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a",
-                    ),
-                },
-            ),
-            "python": Archive(
-                urls=(
-                    _KRIZ + "cifar-100-python.tar.gz",
-                    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/cifar-100-python.tar.gz",
-                ),
-                sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-                folder="cifar-100-python",
-                members={
-                    "train": (None, "md5:16019d7e3df5f24257cddd939b257f8d"),
-                    "test": (None, "md5:f0ef6b0ae62326f3e7ffdfab6717acfc"),
-                },
-            ),
-        },
+        label_files=label_files("cifar100"),
+        factors=factors("cifar100"),
     ),
-    "animal10n": _large(
+    _large(
+        "animal10n",
         10,
         ImageFiles(
             "animal10n",
@@ -252,22 +219,11 @@ FACTS |= {
         side=64,
         class_names=tuple(_ANIMALS.split()),
     ),
-    "web-aircraft": _class_folders(100, _WEBFG_HOME, 448),
-    "web-bird": _class_folders(200, _WEBFG_HOME, 448),
-    "web-car": _class_folders(196, _WEBFG_HOME, 448),
-    "mini-webvision": _webvision(50, "google/"),
-    "webvision": _webvision(1000, "google/, flickr/"),
-}
-
-
-def class_map(dataset: str, variant: str | None) -> ClassMap:
-    """The named class map of a dataset, or its default.
-
-    Raises:
-        KeyError: the dataset has no such map; the message lists those it has.
-    """
-    maps = FACTS[dataset].class_maps
-    name = variant or next(iter(maps), None)
-    if name is None or name not in maps:
-        raise KeyError(f"{dataset} has no class map {variant or '(default)'}; it has {list(maps)}")
-    return maps[name]
+    _class_folders("web-aircraft", 100, _WEBFG_HOME, 448),
+    _class_folders("web-bird", 200, _WEBFG_HOME, 448),
+    _class_folders("web-car", 196, _WEBFG_HOME, 448),
+    _webvision("mini-webvision", 50, "google/"),
+    _webvision("webvision", 1000, "google/, flickr/"),
+)
+FACTS: dict[str, DatasetFacts] = _Facts({facts.name: facts for facts in _KNOWN})
+"""By the dataset's name."""

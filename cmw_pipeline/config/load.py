@@ -13,7 +13,6 @@ from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.document import Document, Problem, listing, nearest, read_document
-from cmw_pipeline.config.label_files import check_steps
 from cmw_pipeline.config.methods import KINDS, WeightNetMethod
 from cmw_pipeline.config.schema import Params
 from cmw_pipeline.errors import ConfigError
@@ -204,7 +203,7 @@ def _impossible_bias(raw: dict[str, Any], dataset: Any, bias: Any, place: str) -
     if not isinstance(bias, str) or not isinstance(source, str) or source not in FACTS:
         return
     try:
-        check_steps(parse_bias(bias), source)
+        FACTS[source].check(parse_bias(bias))
     except ValueError:
         return  # the schema reports it
     except KeyError as error:

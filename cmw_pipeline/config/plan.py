@@ -15,7 +15,7 @@ from typing import Any
 
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
 from cmw_pipeline.config.cell import Cell as Cell
-from cmw_pipeline.config.label_files import check_steps
+from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import MetaLearned, Method, Transferred, WeightNetMethod
 from cmw_pipeline.config.pretrained import PRETRAINED
@@ -272,7 +272,7 @@ class Plan:
 def _parsed(name: str, bias: str, source: str) -> tuple[BiasStep, ...]:
     try:
         steps = parse_bias(bias)
-        check_steps(steps, source)
+        FACTS[source].check(steps)
     except (ValueError, KeyError) as error:
         raise ConfigError(f"{name}: {error.args[0]}") from None
     return steps

@@ -1,11 +1,11 @@
 """The 1,797 handwritten digits that come inside scikit-learn."""
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from cmw_pipeline.config.datasets import FACTS, DatasetFacts
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.types import TEST, TRAIN, Images, Labels
 
@@ -16,15 +16,16 @@ _GREY = 15
 _TEST_EVERY = 5
 
 
-def read_digits(wanted: Sequence[str] = "0123456789") -> tuple[Images, Labels, npt.NDArray[np.str_]]:
+def read_digits(facts: DatasetFacts = FACTS["digits"]) -> tuple[Images, Labels, npt.NDArray[np.str_]]:
     """Read the digits.
 
     Args:
-        wanted: the digits that are classes, ``"5", "6", ...``; the images of others are left out.
+        facts: their class names are the digits that are wanted, ``"5", "6", ...``; others are left out.
 
     Returns:
-        Images, (N, 8, 8, 1) uint8, of all digits N = 1797; labels, (N,) int16, places in ``wanted``; and
-        split, (N,): within each class every fifth image in file order is ``test``, so that no seed has a say.
+        Images, (N, 8, 8, 1) uint8, of all digits N = 1797; labels, (N,) int16, places among the class
+        names; and split, (N,): within each class every fifth image in file order is ``test``, so that no
+        seed has a say.
 
     Raises:
         IntegrityError: the installed scikit-learn has other digits.
@@ -37,7 +38,7 @@ def read_digits(wanted: Sequence[str] = "0123456789") -> tuple[Images, Labels, n
     found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     if found != _SHA256:
         raise IntegrityError(f"scikit-learn's digits: sha256 is {found}; expected {_SHA256}")
-    place = {int(digit): number for number, digit in enumerate(wanted)}
+    place = {int(digit): number for number, digit in enumerate(facts.class_names)}
     kept = np.isin(labels, list(place))
     labels = np.array([place[digit] for digit in labels[kept].tolist()], dtype=np.int16)
     return images[kept], labels, _split(labels)

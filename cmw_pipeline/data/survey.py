@@ -18,9 +18,7 @@ READERS: dict[str, Callable[[Path, DatasetFacts], Listing]] = {
     "class-folders": read_class_folders,
     "webvision": read_webvision,
 }
-"""By the layout in :class:`~cmw_pipeline.config.datasets.ImageFiles`."""
-MAX_LEFT_OUT = 0.001
-"""Share of a dataset's files that may be unreadable."""
+"""By the layout in :class:`~cmw_pipeline.config.origins.ImageFiles`."""
 _CHUNK = 64
 Row = tuple[int, int, str, bool]
 """Bytes, crc32, what is wrong with the file or what it was converted from, whether it is left out."""

@@ -18,18 +18,6 @@ SIZE_CAP = 160 << 20
 """Most bytes of a member without a frozen size; the largest known one has 155,249,918."""
 _SLACK = 16 << 20
 """Room for the headers and the small files that come along."""
-_COMPANIONS = frozenset(
-    {
-        "batches.meta",
-        "batches.meta.txt",
-        "coarse_label_names.txt",
-        "file.txt~",
-        "fine_label_names.txt",
-        "meta",
-        "readme.html",
-    }
-)
-"""What else the official archives hold beside the wanted files."""
 
 
 class _Bounded(gzip.GzipFile):
@@ -57,13 +45,16 @@ class _Bounded(gzip.GzipFile):
             raise ValueError(f"it unpacks to more than {self.limit} bytes")
 
 
-def read_members(archive: Path, folder: str, members: Members) -> dict[str, bytes]:
+def read_members(
+    archive: Path, folder: str, members: Members, beside: frozenset[str] = frozenset()
+) -> dict[str, bytes]:
     """Read the wanted files of an archive into memory, and refuse an archive with anything odd in it.
 
     Args:
         archive: a ``.tar.gz`` file.
         folder: the one folder of the archive.
         members: the wanted files; all of them must be there, once.
+        beside: names of the files that may lie beside them.
 
     Returns:
         Name without the folder -> content.
@@ -78,7 +69,7 @@ def read_members(archive: Path, folder: str, members: Members) -> dict[str, byte
     limit = sum(size or SIZE_CAP for size, _ in members.values()) + _SLACK
     with _opened(archive, limit) as (tar, stream):
         while (info := tar.next()) is not None:
-            name = _checked_name(info, archive, folder, members)
+            name = _checked_name(info, archive, folder, members, beside)
             if info.name in seen:
                 raise IntegrityError(f"{archive}: member {info.name!r} is there twice")
             seen.add(info.name)
@@ -115,12 +106,14 @@ def _opened(archive: Path, limit: int) -> Iterator[tuple[tarfile.TarFile, _Bound
             raise IntegrityError(f"{archive}: not a whole tar.gz: {error}") from None
 
 
-def _checked_name(info: tarfile.TarInfo, archive: Path, folder: str, members: Members) -> str:
+def _checked_name(
+    info: tarfile.TarInfo, archive: Path, folder: str, members: Members, beside: frozenset[str]
+) -> str:
     """The member's name inside the folder; empty for the folder itself."""
     if info.name == folder and info.isdir():
         return ""
     inside, _, name = info.name.partition("/")
-    if inside != folder or (name not in members and name not in _COMPANIONS):
+    if inside != folder or (name not in members and name not in beside):
         raise IntegrityError(f"{archive}: unexpected member {info.name!r}")
     # Not isreg(): that is also true of sparse members, which unpack to more than they hold.
     if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse():

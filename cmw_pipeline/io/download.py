@@ -26,9 +26,6 @@ _log = logging.getLogger(__name__)
 _TIMEOUT = 20.0
 """Seconds without a byte after which a mirror counts as silent."""
 _CHUNK = 1 << 16
-_MAGIC = {".npy": ("a NumPy array", b"\x93NUMPY"), ".pt": ("a PyTorch archive", b"PK")}
-_GZIP = ("a gzip archive", b"\x1f\x8b")
-"""What a file of a suffix is, and how it begins; any other suffix is an archive's."""
 _PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 """Answers that another attempt may turn into a file."""
 
@@ -54,8 +51,16 @@ class _Origin:
     size: int | None
 
 
-def fetch(urls: Sequence[str], sha256: str, dest: Path, *, retries: int = 3, wait: float = 1.0) -> str:
-    """Fetch a gzip archive, a ``.npy`` or a ``.pt`` file into ``dest``, unless it lies there already.
+def fetch(
+    urls: Sequence[str],
+    sha256: str,
+    dest: Path,
+    *,
+    begins: bytes = b"",
+    retries: int = 3,
+    wait: float = 1.0,
+) -> str:
+    """Fetch a file into ``dest``, unless it lies there already.
 
     The bytes arrive in ``dest`` + ``.part``, which an interrupted fetch leaves behind and the next one
     continues; ``dest`` itself appears whole, after its hash was checked. Two processes that fetch the
@@ -65,6 +70,7 @@ def fetch(urls: Sequence[str], sha256: str, dest: Path, *, retries: int = 3, wai
         urls: mirrors of one file, asked in this order.
         sha256: the published hash in hex digits.
         dest: where the file goes; missing folders are made.
+        begins: its first bytes; an answer that begins otherwise, such as a login page, is no answer.
         retries: how often each mirror is asked before it is given up.
         wait: seconds before the second attempt; it doubles with each further one.
 
@@ -82,7 +88,7 @@ def fetch(urls: Sequence[str], sha256: str, dest: Path, *, retries: int = 3, wai
             return dest.name
         for url in urls:
             try:
-                _ask(url, part, retries, wait)
+                _ask(url, part, begins, retries, wait)
             except _Refused as reason:
                 _log.warning("%s: %s", url, reason)
                 failures.append(f"{url}: {reason}")
@@ -131,7 +137,7 @@ def _accept(url: str, part: Path, dest: Path, sha256: str) -> None:
         )
 
 
-def _ask(url: str, part: Path, retries: int, wait: float) -> None:
+def _ask(url: str, part: Path, begins: bytes, retries: int, wait: float) -> None:
     """Let one mirror fill ``part``, with growing pauses between the attempts.
 
     Raises:
@@ -139,7 +145,7 @@ def _ask(url: str, part: Path, retries: int, wait: float) -> None:
     """
     for attempt in range(retries):
         try:
-            _transfer(url, part)
+            _transfer(url, part, begins)
         except _Interrupted as reason:
             if attempt + 1 == retries:
                 raise _Refused(f"{reason} (attempt {retries} of {retries})") from None
@@ -149,7 +155,7 @@ def _ask(url: str, part: Path, retries: int, wait: float) -> None:
             return
 
 
-def _transfer(url: str, part: Path) -> None:
+def _transfer(url: str, part: Path, begins: bytes) -> None:
     """Continue the kept beginning where that is possible, start from zero where it is not."""
     origin = _kept_origin(part)
     offset = part.stat().st_size if part.is_file() else 0
@@ -158,17 +164,17 @@ def _transfer(url: str, part: Path) -> None:
     if origin is not None and offset == origin.size:
         return
     try:
-        _request(url, part, offset, origin)
+        _request(url, part, begins, offset, origin)
     except _Changed:
         _log.info("%s: changed since the last attempt; starting from zero", url)
-        _request(url, part, 0, None)
+        _request(url, part, begins, 0, None)
 
 
-def _request(url: str, part: Path, offset: int, origin: _Origin | None) -> None:
+def _request(url: str, part: Path, begins: bytes, offset: int, origin: _Origin | None) -> None:
     """Ask for the bytes from ``offset`` on, and write them.
 
     Raises:
-        _Refused: no such file, not an archive, or (:class:`_Changed`) another part than the one asked for.
+        _Refused: no such file, another one, or (:class:`_Changed`) another part than the one asked for.
         _Interrupted: no answer, or not all of it.
     """
     headers = {"User-Agent": "cmw-pipeline"}
@@ -181,7 +187,7 @@ def _request(url: str, part: Path, offset: int, origin: _Origin | None) -> None:
             _write(part, offset, _chunks(response))
         elif response.status == 200:
             origin = _Origin(url, response.headers["ETag"], _length(response))
-            _start(part, origin, response)
+            _start(part, begins, origin, response)
         else:
             raise _Changed(f"HTTP {response.status} with another part than the one asked for")
     size = part.stat().st_size
@@ -189,13 +195,12 @@ def _request(url: str, part: Path, offset: int, origin: _Origin | None) -> None:
         raise _Interrupted(f"the connection closed after {size} of {origin.size} bytes")
 
 
-def _start(part: Path, origin: _Origin, response: HTTPResponse) -> None:
+def _start(part: Path, begins: bytes, origin: _Origin, response: HTTPResponse) -> None:
     chunks = _chunks(response)
     first = next(chunks, b"")
     # Looked at before anything is opened: a login page must not wipe out what another mirror gave.
-    what, magic = _MAGIC.get(part.with_suffix("").suffix, _GZIP)
-    if not first.startswith(magic):
-        raise _Refused(f"not {what}; it begins with {first[:20]!r}")
+    if not first.startswith(begins):
+        raise _Refused(f"not the file: it begins with {first[:20]!r}; expected {begins!r}")
     with system_faults(part):
         _forget(part)  # first, so that no crash can pair the old bytes with the new origin
         _origin_file(part).write_text(json.dumps(asdict(origin)), encoding="utf-8")

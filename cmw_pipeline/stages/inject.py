@@ -7,13 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cmw_pipeline.bias.compose import Evidence, apply_bias, factor, hide_labels
+from cmw_pipeline.bias.compose import Biased, apply_bias
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
-from cmw_pipeline.config.datasets import FACTS
-from cmw_pipeline.config.label_files import label_file
+from cmw_pipeline.config.datasets import FACTS, DatasetFacts
 from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.label_files import label_digest, read_given, read_label_file
-from cmw_pipeline.data.store import LABELS, read_labels
+from cmw_pipeline.data.raw import LABELS, read_labels
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import open_planned
 from cmw_pipeline.io.tables import write_array, write_table
@@ -47,30 +46,53 @@ def run(job: Job) -> None:
         ConfigError: the long tail is so steep that a class loses all of its training samples; the teacher
             cannot give the wanted level.
     """
-    table = read_labels(job.inputs["raw"].path)
-    num_classes = FACTS[job.params["source"]].num_classes
-    if table["label"].max() >= num_classes:
-        found = f"label {table['label'].max()}; {job.params['source']} has {num_classes} classes"
-        raise IntegrityError(f"{job.inputs['raw'].path / LABELS}: {found}")
-
+    facts, steps = FACTS[job.params["source"]], parse_bias(job.params["bias"])
+    table = _raw_labels(job.inputs["raw"].path, facts)
     train = np.flatnonzero(table["split"] == TRAIN)
-    clean: Labels = table["label"].to_numpy()
-    steps = parse_bias(job.params["bias"])
-    evidence = _evidence(job, steps, clean[train])
-    drawn, kept = apply_bias(clean[train], steps, job.params["source"], job.params["seed"], evidence)
-    hidden = hide_labels(drawn[kept], steps, job.params["source"], job.params["seed"])
-    if hidden is not None:
-        shown, candidates, seen = hidden
-        kept[kept] = seen
-        drawn[kept] = shown[seen]
-        _write_candidates(job, candidates[seen], train[kept], len(table))
-    sizes = np.bincount(clean[train][kept], minlength=num_classes)
-    _refuse_empty(job.artefact.name, np.bincount(clean[train], minlength=num_classes), sizes)
+    raw: Labels = table["label"].to_numpy()
+    clean = raw[train]
+    biased = apply_bias(
+        clean,
+        steps,
+        facts,
+        job.params["seed"],
+        given=_given(job, steps, facts, clean),
+        posterior=_posterior(job, steps, (len(clean), facts.num_classes)),
+    )
+    counts, sizes, before = (
+        np.bincount(labels, minlength=facts.num_classes)
+        for labels in (biased.labels[biased.kept], clean[biased.kept], clean)
+    )
+    _refuse_empty(job.artefact.name, before, sizes)
+    _write_table(job.out, table, train, biased, clean_known=facts.files is None)
+    if biased.candidates is not None:
+        _write_candidates(job, biased, train, len(table))
+    flipped = int((biased.labels != clean).sum())
+    job.notes["class_counts"] = counts.tolist()
+    job.notes["class_sizes"] = sizes.tolist()
+    job.notes["flipped"] = flipped
+    job.notes["noise_rate"] = flipped / max(int(biased.kept.sum()), 1)
+    if biased.factor is not None:
+        job.notes["factor"] = biased.factor
 
+
+def _raw_labels(path: Path, facts: DatasetFacts) -> pd.DataFrame:
+    table = read_labels(path)
+    if table["label"].max() >= facts.num_classes:
+        found = f"label {table['label'].max()}; {facts.name} has {facts.num_classes} classes"
+        raise IntegrityError(f"{path / LABELS}: {found}")
+    return table
+
+
+def _write_table(
+    out: Path, table: pd.DataFrame, train: npt.NDArray[np.int64], biased: Biased, *, clean_known: bool
+) -> None:
+    """The rows of the raw table with the labels of the training samples, which stand in rows ``train``."""
+    clean: Labels = table["label"].to_numpy()
     labels, split = clean.copy(), table["split"].to_numpy(copy=True)
-    labels[train] = drawn
-    split[train[~kept]] = UNUSED
-    known = np.full(len(clean), FACTS[job.params["source"]].files is None) | (table["split"] != TRAIN)
+    labels[train] = biased.labels
+    split[train[~biased.kept]] = UNUSED
+    known = clean_known | (table["split"] != TRAIN)
     columns = {
         "index": table["index"],
         "label": labels,
@@ -78,16 +100,7 @@ def run(job: Job) -> None:
         "split": split,
         "is_flipped": labels != clean,
     }
-    write_table(job.out / LABELS, pd.DataFrame(columns), LABEL_COLUMNS)
-    flipped = int((labels != clean).sum())
-    job.notes["class_counts"] = np.bincount(drawn[kept], minlength=num_classes).tolist()
-    job.notes["class_sizes"] = sizes.tolist()
-    job.notes["flipped"] = flipped
-    job.notes["noise_rate"] = flipped / max(int(kept.sum()), 1)
-    for step in steps:
-        if step.reads == "teacher" and evidence.posterior is not None:
-            posterior = evidence.posterior[kept]
-            job.notes["factor"] = factor(step, job.params["source"], posterior, clean[train][kept])
+    write_table(out / LABELS, pd.DataFrame(columns), LABEL_COLUMNS)
 
 
 def read_candidates(folder: Path, rows: npt.NDArray[np.int64]) -> Candidates | None:
@@ -96,11 +109,12 @@ def read_candidates(folder: Path, rows: npt.NDArray[np.int64]) -> Candidates | N
     return np.load(file, mmap_mode="r", allow_pickle=False)[rows] if file.is_file() else None
 
 
-def _write_candidates(job: Job, candidates: Candidates, rows: npt.NDArray[np.int64], total: int) -> None:
-    table = np.zeros((total, candidates.shape[1]), dtype=np.bool_)
-    table[rows] = candidates
+def _write_candidates(job: Job, biased: Biased, train: npt.NDArray[np.int64], total: int) -> None:
+    assert biased.candidates is not None
+    table = np.zeros((total, biased.candidates.shape[1]), dtype=np.bool_)
+    table[train] = biased.candidates
     write_array(job.out / CANDIDATES, table)
-    job.notes["candidates"] = float(candidates.sum(axis=1).mean())
+    job.notes["candidates"] = float(biased.candidates[biased.kept].sum(axis=1).mean())
 
 
 def place_labels(artefact: Artefact, file: Path, root: Path, *, accept_unverified: bool = False) -> None:
@@ -116,10 +130,10 @@ def place_labels(artefact: Artefact, file: Path, root: Path, *, accept_unverifie
         ConfigError: the bias names no label file.
         IntegrityError: the labels are not the ones that it names, or others are there already.
     """
-    source = artefact.params["source"]
+    facts = FACTS[artefact.params["source"]]
     named = artefact.inputs.get("labels")
     if named is None:
-        labels, _ = read_label_file(file, FACTS[source].num_classes)
+        labels, _ = read_label_file(file, facts.num_classes)
         dataset = artefact.name.partition("/")[0]
         raise ConfigError(
             f"{artefact.name}: this bias reads no label file",
@@ -127,26 +141,29 @@ def place_labels(artefact: Artefact, file: Path, root: Path, *, accept_unverifie
         )
     if make(named, functools.partial(download.run, local=file, accept_unverified=accept_unverified), root):
         return
-    facts = label_file(source, parse_bias(named.params["labels"])[0])
-    labels, _ = read_label_file(file, FACTS[source].num_classes, facts.entry if facts else None)
+    (step,) = parse_bias(named.params["labels"])
+    published = facts.label_file(step)
+    labels, _ = read_label_file(file, facts.num_classes, published.entry if published else None)
     there = open_planned(named, root)
     if there.manifest["notes"]["labels_sha256"] != label_digest(labels):
         raise IntegrityError(f"{file}: not the labels in {there.path}", "remove that folder to use these")
 
 
-def _evidence(job: Job, steps: tuple[BiasStep, ...], clean: Labels) -> Evidence:
-    """What the steps need besides the clean labels of the N training samples."""
-    source = job.params["source"]
-    num_classes = FACTS[source].num_classes
+def _given(job: Job, steps: tuple[BiasStep, ...], facts: DatasetFacts, clean: Labels) -> Labels | None:
+    """(M,) the labels of the file that a step names, if one does."""
     for step in steps:
         if step.reads == "labels":
-            facts = label_file(source, step)
-            level = facts.level if facts else None
-            return Evidence(given=read_given(job.inputs["labels"].path, clean, num_classes, level=level))
-        if step.reads == "teacher":
-            file = job.inputs["teacher"].path / POSTERIOR
-            return Evidence(posterior=_read_posterior(file, (len(clean), num_classes)))
-    return Evidence()
+            published = facts.label_file(step)
+            level = published.level if published else None
+            return read_given(job.inputs["labels"].path, clean, facts.num_classes, level=level)
+    return None
+
+
+def _posterior(job: Job, steps: tuple[BiasStep, ...], shape: tuple[int, int]) -> Posterior | None:
+    """(N, K) what the teacher says of the training samples, if a step asks it."""
+    if not any(step.reads == "teacher" for step in steps):
+        return None
+    return _read_posterior(job.inputs["teacher"].path / POSTERIOR, shape)
 
 
 def _read_posterior(file: Path, shape: tuple[int, int]) -> Posterior:

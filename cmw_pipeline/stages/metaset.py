@@ -6,7 +6,7 @@ import pandas as pd
 
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.meta_names import parse_meta
-from cmw_pipeline.data.store import LABELS
+from cmw_pipeline.data.raw import LABELS
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.runtime.seeds import stream

@@ -18,7 +18,7 @@ from cmw_pipeline.config.methods import Method as MethodOptions
 from cmw_pipeline.config.pretrained import WEIGHTS
 from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.data.loader import Store
-from cmw_pipeline.data.stores import OpenImages
+from cmw_pipeline.data.opened import OpenImages
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import save_tensors

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from cmw_pipeline.config.bias_names import BiasStep, parse_bias, tail_of_the_unlabelled
+from cmw_pipeline.config.bias_names import parse_bias, tail_of_the_unlabelled
 from cmw_pipeline.metrics.aggregate import over_seeds
 from cmw_pipeline.types import TEST
 
@@ -203,24 +203,7 @@ def bias_words(bias: str) -> str:
     'long tail, factor 50, then 20% symmetric label noise (other)'
     """
     steps = parse_bias(bias)
-    words = [_step_words(step) for step in steps]
+    words = [step.words for step in steps]
     if tail_of_the_unlabelled(steps):
         words[-1] += ", of the unlabelled"
     return ", then ".join(words) or "unbiased"
-
-
-def _step_words(step: BiasStep) -> str:
-    percent, variant = f"{100 * step.value:g}%", f" ({step.variant})" if step.variant else ""
-    feature = f"{percent} feature-dependent label noise, Type"
-    words = {
-        "lt": f"long tail, factor {step.value:g}",
-        "sym": f"{percent} symmetric label noise{variant}",
-        "asym": f"{percent} asymmetric label noise{variant}",
-        "type1": f"{feature} I{variant}",
-        "type2": f"{feature} II{variant}",
-        "type3": f"{feature} III{variant}",
-        "human": f"human label noise ({step.word})",
-        "partial": f"candidate sets, which each wrong class joins at {percent}",
-        "labels": f"{step.value:g} labels",
-    }
-    return words.get(step.kind, step.name)

@@ -12,7 +12,7 @@ import torch
 from cmw_pipeline.config.datasets import DatasetFacts
 from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.data.loader import ImageStore, Store
-from cmw_pipeline.data.store import read_files, read_images
+from cmw_pipeline.data.raw import read_files, read_images
 from cmw_pipeline.data.stream import FileStore
 from cmw_pipeline.errors import ConfigError, SystemFault
 
