@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import CLASSES, TRAIN, options, recipe, state, task
+from tiny import CLASSES, TRAIN, network, options, recipe, state, task
 
 from cmw_pipeline.meta.weight_net import WeightNet
 from cmw_pipeline.meta.weighting import WeightingFunction
@@ -20,8 +20,11 @@ from cmw_pipeline.methods.base import Batch, Networks, Problem
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.runtime.team import SOLO, Team
 from cmw_pipeline.stages.train import share
+from cmw_pipeline.training.ema import Teacher
 from cmw_pipeline.training.evaluate import _part
 from cmw_pipeline.training.loop import train
+from cmw_pipeline.training.optim import Sgd
+from cmw_pipeline.training.program import iterate
 
 TESTS = Path(__file__).parent
 SL = {"meta_set": "lowest-2", "memory": 0.9, "start_epoch": 1}
@@ -33,6 +36,10 @@ def frozen(seed=0):
     net = WeightNet(20, 3)
     net.loss_max.fill_(5.0)
     return WeightingFunction(net, np.arange(3), {})
+
+
+def no_scan(network):
+    raise AssertionError
 
 
 def method(num_classes=6, count=20, **changes):
@@ -117,6 +124,93 @@ def test_a_memory_of_two_classes_resumes_exactly(tmp_path):
     again.restore(tensors, numbers)
     rows = torch.arange(TRAIN)
     assert torch.equal(again.method.recalled(rows), whole.method.recalled(rows))
+
+
+# --- the objective
+
+
+def entropy(logits, target):
+    """(B,) −Σ target log softmax, in plain numbers."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return -(target * log_p).sum(axis=1)
+
+
+@pytest.mark.parametrize("kind", ["cmw-net-sl", "transfer-sl"])
+@pytest.mark.parametrize("permuted", [True, False])
+def test_the_objective_is_the_published_formula(kind, permuted):
+    """mean λ [v₁ CE(y) + (1 − v₁) CE(z)] + (1 − λ) [v₂ CE(y') + (1 − v₂) CE(z')], ' for the partner's."""
+    weighting, rng = frozen().double(), np.random.default_rng(0)
+    problem = Problem(3, torch.tensor([0] * 20 + [1] * 10 + [2] * 6), weighting)
+    changes = {"meta_set": "lowest-2"} if kind == "cmw-net-sl" else dict(TRANSFER)
+    changes |= {"partner_weight": "permuted" if permuted else "partner-label"}
+    made = methods.build(options(kind, **changes | {"start_epoch": 0}), problem, seed=0)
+    if kind == "cmw-net-sl":
+        made.weight_net = weighting.net
+    made.begin_epoch(0)
+    logits, labels = 2 * rng.normal(size=(6, 3)), np.array([0, 2, 1, 0, 2, 1])
+    soft, partners, lam = rng.dirichlet(np.ones(3), 6), np.array([3, 5, 0, 1, 2, 4]), 0.9
+    evidence = {"soft": torch.tensor(soft), "lam": torch.tensor(lam), "partners": torch.tensor(partners)}
+    batch = Batch(torch.empty(6), torch.from_numpy(labels), torch.arange(6), evidence=evidence)
+
+    def trusted(losses, of):
+        return made.trust(torch.from_numpy(losses), torch.from_numpy(of)).detach().numpy()
+
+    own, partner = entropy(logits, np.eye(3)[labels]), entropy(logits, np.eye(3)[labels[partners]])
+    v1 = trusted(own, labels)
+    v2 = v1[partners] if permuted else trusted(partner, labels[partners])
+    first = v1 * own + (1 - v1) * entropy(logits, soft)
+    second = v2 * partner + (1 - v2) * entropy(logits, soft[partners])
+    expected = (lam * first + (1 - lam) * second).mean()
+    found = made.objective(torch.from_numpy(logits), batch)
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_images_are_mixed_by_the_lambda_of_the_objective():
+    made = method(num_classes=4, start_epoch=0, memory=0.0, mixup=2.0)
+    made.begin_epoch(0)
+    images = torch.randn(12, 1, 8, 8)
+    ready = made.prepare(
+        Batch(images, torch.arange(12) % 4, torch.arange(12)),
+        Networks(network(), Teacher(network()), no_scan),
+    )
+    lam, partners = ready.evidence["lam"], ready.evidence["partners"]
+    assert 0.5 <= float(lam) <= 1 and sorted(partners.tolist()) == list(range(12))
+    torch.testing.assert_close(ready.images, lam * images + (1 - lam) * images[partners])
+
+
+# --- the teacher's batch norm
+
+
+def normed():
+    """Batch norm on the pixels themselves, so that its statistics are those of the images."""
+    layers = [torch.nn.BatchNorm2d(1), torch.nn.Flatten(), torch.nn.Linear(64, CLASSES)]
+    return torch.nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_teacher_that_is_asked_has_statistics_of_its_own_of_images_before_mixing(begun):
+    run = task("cmw-net-sl", **SL | {"start_epoch": 0 if begun else 1})
+    final = state(run, "cmw-net-sl", **SL | {"start_epoch": 0 if begun else 1})
+    torch.manual_seed(0)
+    model = normed()
+    final = dataclasses.replace(
+        final, model=model, teacher=Teacher(model), optimizer=Sgd(model.parameters(), run.recipe.optimizer)
+    )
+    final.method.begin_epoch(0)
+    images = 2 + 3 * torch.randn(10, 1, 8, 8)
+    expected = 0.9 * 1 + 0.1 * images.var()  # the momentum of batch norm is 0.1, it starts at 1
+    iterate(final, run.recipe, Batch(images, torch.arange(10) % CLASSES, torch.arange(10)), None, 0.9)
+    teachers, students = final.teacher.module[0].running_var, model[0].running_var
+    torch.testing.assert_close(teachers.squeeze(), expected)
+    assert torch.equal(teachers, students) is not begun  # the student saw mixed images, less varied
+    assert not begun or students < teachers
+
+
+def test_a_teacher_that_nobody_asks_has_the_students_statistics(tmp_path):
+    final = trained("erm", {}, tmp_path)
+    for ours, theirs in zip(final.teacher.module.buffers(), final.model.buffers(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 # --- the frozen function

@@ -10,7 +10,7 @@ from torch import nn
 from cmw_pipeline.config.methods.twins import ElrPlus as Options
 from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, mix
 from cmw_pipeline.methods.parts.early_learning import early_learning
-from cmw_pipeline.methods.parts.mixing import draw_lambda, draw_partners, train_mode_logits
+from cmw_pipeline.methods.parts.mixing import draw_lambda, draw_partners, logits_in_mode
 from cmw_pipeline.methods.parts.towers import tower_losses
 
 
@@ -37,7 +37,7 @@ class ElrPlus(Method):
             return batch
         assert networks.teacher is not None
         self.steps.add_(1)
-        said = train_mode_logits(networks.teacher, batch.images).softmax(dim=2).flip(1)
+        said = logits_in_mode(networks.teacher, batch.images, True).softmax(dim=2).flip(1)
         targets = torch.lerp(said, self.targets[batch.rows], self.options.memory)
         self.targets[batch.rows] = targets
         device = batch.images.device

@@ -94,7 +94,7 @@ def iterate(
         loss = training_step(model, method, state.optimizer, batch, meta_batch, lean, watched)
     state.loss_sum += loss
     if state.teacher is not None:
-        state.teacher.update(state.model, decay)
+        state.teacher.update(state.model, decay, own_statistics=method.needs_teacher and method.active)
 
 
 def _compiled(program: Program, tensors: list[torch.Tensor], state: TrainState) -> Program:

@@ -9,7 +9,7 @@ from torch import nn
 from cmw_pipeline.config.methods.weighting import SoftLabels as Options
 from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, weighted_mean
 from cmw_pipeline.methods.parts.losses import cross_entropy
-from cmw_pipeline.methods.parts.mixing import draw_lambda, draw_partners, train_mode_logits
+from cmw_pipeline.methods.parts.mixing import draw_lambda, draw_partners, logits_in_mode
 
 
 class SoftLabelled(Method):
@@ -71,7 +71,7 @@ class SoftLabelled(Method):
             return batch
         assert networks.teacher is not None
         weak = batch.views[0] if batch.views else batch.images
-        soft = train_mode_logits(networks.teacher, weak).softmax(dim=1)
+        soft = logits_in_mode(networks.teacher, weak, True).softmax(dim=1)
         if self.soft_options.memory:
             soft = torch.lerp(soft, self.recalled(batch.rows), self.soft_options.memory)
             self.remember(batch.rows, soft)
