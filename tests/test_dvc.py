@@ -1,6 +1,7 @@
 """The real DVC on our results: remotes, experiments, metrics, plots, and one changed noise level."""
 
 import json
+import re
 import statistics
 
 import boto3
@@ -127,6 +128,38 @@ def test_an_experiment_runs_what_it_changes_and_its_numbers_can_be_compared(proj
     shown = frame[(frame.protocol == "last") & (frame.split == "test") & (frame.metric == "accuracy")]
     assert len(shown) == 4
     assert all(f"{value}" in drawn for value in shown["value"]), "every accuracy is a point"
+
+
+NOISE = """# rates to be tried
+biases:
+  tiny:         # a list
+  - asym-0.4
+  - sym-0.2
+  other:
+  - none
+"""
+
+
+def test_an_experiment_changes_one_value_of_a_file_of_the_folder(project):
+    """And nothing runs again for having moved to another file."""
+    before = project.made()
+    main, noise = project.root / "params.yaml", project.root / "params" / "noise.yaml"
+    noise.parent.mkdir()
+    noise.write_text(NOISE)
+    main.write_text(re.sub(r"^biases:.*\n", "", main.read_text(), flags=re.MULTILINE))
+    stages = (project.root / "dvc.yaml").read_text()
+    (project.root / "dvc.yaml").write_text(
+        stages.replace("- params.yaml:", "- params.yaml:\n      - params/noise.yaml:")
+    )
+    project.run("dvc", "repro")
+    assert project.made() == before
+    project.commit("two files")
+    kept = main.read_text(), noise.read_text()
+    project.run("dvc", "exp", "run", "-S", "params/noise.yaml:biases.tiny=[asym-0.4,sym-0.3]")
+    new = set(project.made()) - set(before)
+    assert sorted(name.split("/")[1] for name in new) == ["inject", "metaset", "train", "train"]
+    assert (main.read_text(), noise.read_text()) == (kept[0], kept[1].replace("sym-0.2", "sym-0.3"))
+    assert "sym-0.3" in project.run("dvc", "params", "diff")
 
 
 def rows(values):
