@@ -82,17 +82,20 @@ def test_holes_reach_every_pixel_and_two_views_of_a_sample_differ():
     assert not torch.equal(plan.shift[:, 0], plan.shift[:, 1])
 
 
-def test_a_strong_view_is_a_changed_picture_that_the_generator_decides():
+def test_a_strong_view_is_a_changed_picture_that_its_seed_decides_alone():
     store = put(pictures(height=8, width=8), Augment())
-    plan = EpochPlan.draw(np.arange(7), 7, 1, Augment(), np.random.default_rng(1))
-    torch.manual_seed(1)
+    plan = EpochPlan.draw(np.arange(7), 7, 2, Augment(), np.random.default_rng(1), views=2)
+    before = torch.get_rng_state()
     first = store.strong(plan.batch(0))
-    other = store.strong(plan.batch(0))
-    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(5)
     assert torch.equal(store.strong(plan.batch(0)), first)
-    assert first.shape == other.shape == (7, 3, 8, 8)
-    assert not torch.equal(first, other)
-    assert not torch.equal(first, store.plain(plan.rows))
+    part = slice(3, 6)  # another process's share of the batch, say
+    assert torch.equal(store.strong(plan.batch(0).part(part)), first[part])
+    assert first.shape == (7, 3, 8, 8)
+    assert not torch.equal(first, store.plain(plan.batch(0).rows))
+    assert not torch.equal(first, store.strong(plan.batch(0, 1)))
+    assert len(plan.seed.unique()) == plan.seed.numel() == 2 * 2 * 7
 
 
 @pytest.mark.parametrize(

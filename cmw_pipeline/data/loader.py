@@ -7,7 +7,7 @@ resume, and the same on every device.
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,8 @@ class Store(Protocol):
     """Images of a training or test set, wherever they are."""
 
     @property
-    def seeded(self) -> bool:
-        """Whether an epoch's plan needs a seed for each sample."""
+    def always_crops(self) -> bool:
+        """Whether a weak view is a random part of the picture even where no augmentation is asked for."""
 
     @property
     def device(self) -> torch.device:
@@ -61,7 +61,7 @@ class ImageStore:
     mean: torch.Tensor
     """(C, 1, 1) float, in pixel units."""
     std: torch.Tensor
-    seeded = False
+    always_crops = False
 
     @classmethod
     def put(
@@ -109,14 +109,11 @@ class ImageStore:
         return images if draws.hole is None else images.masked_fill(self._holes(draws.hole), 0.0)
 
     def strong(self, draws: "Draws") -> torch.Tensor:
-        """The same with torchvision's AutoAugment (CIFAR-10 policy), drawn from PyTorch's own generator."""
-        from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy  # seconds, and few need it
-
-        policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
+        """The same with torchvision's AutoAugment (CIFAR-10 policy)."""
         pixels = self._cropped(draws)
         colours = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
-        images = torch.stack([policy(image) for image in colours])[:, : pixels.shape[1]]
-        return self._normalise(images)
+        images = auto_augmented(colours, draws.seed.tolist(), "cifar10")
+        return self._normalise(torch.stack(images)[:, : pixels.shape[1]])
 
     def _cropped(self, draws: "Draws") -> torch.Tensor:
         channels, (height, width) = self.padded.shape[1], self.size
@@ -157,21 +154,21 @@ class Draws:
     """(B,) bool."""
     hole: torch.Tensor | None
     """(B, 3) int64: upper edge, left edge and side of a square without content; None: no cutout."""
+    seed: torch.Tensor
+    """(B,) int64: of what else is random about a sample, its AutoAugment or the crop of a file."""
     angle: torch.Tensor | None = None
     """(B,) float32 radians."""
-    seed: torch.Tensor | None = None
-    """(B,) int64: what else is random about a sample, where images are decoded when they are needed."""
 
     @classmethod
     def still(cls, rows: torch.Tensor) -> "Draws":
         """These rows, and nothing happens to them."""
         nothing = torch.zeros(len(rows), 2, dtype=torch.int64, device=rows.device)
-        return cls(rows, nothing, nothing[:, 0].bool(), None)
+        return cls(rows, nothing, nothing[:, 0].bool(), None, nothing[:, 0])
 
     def part(self, part: slice) -> "Draws":
         """The draws of some of the samples."""
-        extras = [None if t is None else t[part] for t in (self.hole, self.angle, self.seed)]
-        return Draws(self.rows[part], self.shift[part], self.flip[part], *extras)
+        hole, angle = (None if t is None else t[part] for t in (self.hole, self.angle))
+        return Draws(self.rows[part], self.shift[part], self.flip[part], hole, self.seed[part], angle)
 
 
 @dataclass(frozen=True)
@@ -195,10 +192,10 @@ class EpochPlan:
     hole: torch.Tensor | None
     """(R, V, 3) int64."""
     batch_size: int
+    seed: torch.Tensor
+    """(R, V) int64."""
     angle: torch.Tensor | None = None
     """(R, V) float32."""
-    seed: torch.Tensor | None = None
-    """(R, V) int64."""
 
     @classmethod
     def draw(
@@ -210,7 +207,6 @@ class EpochPlan:
         rng: np.random.Generator,
         views: int = 1,
         size: tuple[int, int] = (32, 32),
-        seeded: bool = False,
     ) -> "EpochPlan":
         """Permute the pool as often as it takes to fill ``steps`` batches, and draw the augmentation.
 
@@ -224,7 +220,6 @@ class EpochPlan:
             rng: of this epoch and purpose alone.
             views: V.
             size: height and width of the images, for cutout's centres.
-            seeded: draw a seed for each sample, too.
         """
         usable = len(pool) // batch_size * batch_size
         passes = -(-steps * batch_size // usable)
@@ -241,21 +236,36 @@ class EpochPlan:
         if augment.rotate:
             turn = math.radians(augment.rotate)
             angle = torch.from_numpy(rng.uniform(-turn, turn, shape).astype(np.float32))
-        seed = torch.from_numpy(rng.integers(0, 2**62, shape)) if seeded else None
+        seed = torch.from_numpy(rng.integers(0, 2**62, shape))
         tensors = torch.from_numpy(rows), torch.from_numpy(shift), torch.from_numpy(flip)
-        return cls(*tensors, hole, batch_size, angle, seed)
+        return cls(*tensors, hole, batch_size, seed, angle)
 
     def to(self, device: torch.device) -> "EpochPlan":
         """The same plan on the device."""
-        hole, angle, seed = (None if t is None else t.to(device) for t in (self.hole, self.angle, self.seed))
+        hole, angle = (None if t is None else t.to(device) for t in (self.hole, self.angle))
         tensors = self.rows.to(device), self.shift.to(device), self.flip.to(device)
-        return EpochPlan(*tensors, hole, self.batch_size, angle, seed)
+        return EpochPlan(*tensors, hole, self.batch_size, self.seed.to(device), angle)
 
     def batch(self, step: int, view: int = 0) -> Draws:
         """The draws of one step and view."""
         part = slice(step * self.batch_size, (step + 1) * self.batch_size)
-        extras = [None if t is None else t[part, view] for t in (self.hole, self.angle, self.seed)]
-        return Draws(self.rows[part], self.shift[part, view], self.flip[part, view], *extras)
+        hole, angle = (None if t is None else t[part, view] for t in (self.hole, self.angle))
+        tensors = self.rows[part], self.shift[part, view], self.flip[part, view]
+        return Draws(*tensors, hole, self.seed[part, view], angle)
+
+
+def auto_augmented(
+    images: Iterable[torch.Tensor], seeds: Iterable[int], policy: Literal["cifar10", "imagenet"]
+) -> list[torch.Tensor]:
+    """Each (3, H, W) uint8 picture under torchvision's AutoAugment, a function of its seed alone."""
+    from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy  # seconds, and few need it
+
+    change, changed = AutoAugment(AutoAugmentPolicy(policy)), []
+    with torch.random.fork_rng(devices=[]):
+        for image, seed in zip(images, seeds, strict=True):
+            torch.default_generator.manual_seed(seed)  # not that of a GPU, which training draws from
+            changed.append(change(image))
+    return changed
 
 
 def normaliser(

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from cmw_pipeline.config.schema import Picture
-from cmw_pipeline.data.loader import Ask, Draws, normaliser
+from cmw_pipeline.data.loader import Ask, Draws, auto_augmented, normaliser
 from cmw_pipeline.data.pictures import Unreadable, at_random, decode, in_full, read_bytes
 from cmw_pipeline.data.workers import in_workers
 from cmw_pipeline.errors import IntegrityError
@@ -50,7 +50,7 @@ class FileStore:
         workers: processes that decode; 0: this one.
     """
 
-    seeded = True
+    always_crops = True
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ def _count(ask: Ask) -> int:
 def _orders(ask: Ask) -> Iterator[_Order]:
     draws = ask.draws
     rows, flips = draws.rows.tolist(), draws.flip.tolist()
-    seeds = [0] * len(rows) if draws.seed is None else draws.seed.tolist()
+    seeds = draws.seed.tolist()
     for start in range(0, len(rows), _CHUNK):
         part = slice(start, start + _CHUNK)
         yield _Order(rows[part], seeds[part], flips[part], ask.kind)
@@ -159,13 +159,4 @@ def _decoded(
 def _pixels(image: Image.Image, picture: Picture, kind: str, seed: int, flip: bool) -> torch.Tensor:
     shown = in_full(image, picture) if kind == "plain" else at_random(image, picture, seed, flip)
     pixels = torch.from_numpy(np.asarray(shown).copy()).permute(2, 0, 1)
-    return _policy(pixels, seed) if kind == "strong" else pixels.contiguous()
-
-
-def _policy(pixels: torch.Tensor, seed: int) -> torch.Tensor:
-    from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy  # seconds, and few need it
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        changed: torch.Tensor = AutoAugment(AutoAugmentPolicy.IMAGENET)(pixels)
-    return changed
+    return auto_augmented([pixels], [seed], "imagenet")[0] if kind == "strong" else pixels.contiguous()

@@ -71,7 +71,7 @@ class Turn:
             rng = stream(task.seed, "batches", epoch, *names)
             views = len(source.views)
             augment, store = task.recipe.augment, task.store
-            plan = EpochPlan.draw(source.rows, size, steps, augment, rng, views, store.size, store.seeded)
+            plan = EpochPlan.draw(source.rows, size, steps, augment, rng, views, store.size)
             plans.append(plan.to(device))
         return cls(number, steps, plans, [source.views for source in streams])
 
@@ -92,7 +92,7 @@ def meta_plan(task: Task, epoch: int, steps: int, meta_rows: torch.Tensor) -> Ep
     size = min(task.meta.batch_size, len(pool))
     rng = stream(task.seed, "meta-batches", epoch)
     store = task.store
-    plan = EpochPlan.draw(pool, size, steps, task.recipe.augment, rng, 1, store.size, store.seeded)
+    plan = EpochPlan.draw(pool, size, steps, task.recipe.augment, rng, 1, store.size)
     return plan.to(meta_rows.device)
 
 
@@ -160,7 +160,7 @@ def _asks(task: Task, plan: EpochPlan, step: int, views: tuple[View, ...]) -> It
 
 def _still(task: Task) -> bool:
     augment = task.recipe.augment
-    return not (task.store.seeded or augment.pad or augment.flip or augment.rotate or augment.cutout)
+    return not (task.store.always_crops or augment.pad or augment.flip or augment.rotate or augment.cutout)
 
 
 def _seen(store: Store, ask: Ask) -> torch.Tensor:
