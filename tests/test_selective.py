@@ -144,8 +144,25 @@ def test_vgg16_ends_in_one_pixel_and_has_the_published_dropout():
     model = models.build(Network(name="vgg16-bn", width=4), 3, 10, 0).eval()
     assert model.features(torch.randn(2, 3, 32, 32)).shape == (2, 32, 1, 1)
     assert model.features(torch.randn(2, 3, 8, 8)).shape == (2, 32, 1, 1)
-    rates = [m.p for m in model.modules() if isinstance(m, nn.Dropout)]
+    rates = [m.p for m in model.modules() if isinstance(m, (nn.Dropout, nn.Dropout2d))]
     assert rates == [0.3, 0.4, *[0.4] * 6, 0.5, 0.5]
+
+
+def test_vgg16_drops_whole_channels():
+    """As SAT's code does; a channel that stays is larger by the share that goes."""
+    first = models.build(Network(name="vgg16-bn", width=64), 3, 10, 0).features[:4].train()
+    images = torch.randn(16, 3, 8, 8)
+    before, after = first[:3](images), first[:4](images)
+    gone = after.eq(0).flatten(2).all(dim=2)
+    assert gone.float().mean() == pytest.approx(0.3, abs=0.05)
+    torch.testing.assert_close(after[~gone], before[~gone] / 0.7)
+
+
+def test_a_network_that_drops_channels_alone_has_a_dropout_variance_too():
+    run = task("erm")
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Dropout2d(0.5), nn.Flatten(), nn.Linear(144, 3))
+    found = dropout_variance(model, run.test_store, 6, run.recipe, passes=20)
+    assert bool((found > 0).all())
 
 
 def test_the_small_vgg_is_the_beginning_of_the_large_one():

@@ -1,8 +1,8 @@
 """VGG with batch normalisation and dropout: the networks of selective classification.
 
 In the form that SelectiveNet, Deep Gamblers and SAT use (after S. Liu and W. Deng, ACPR 2015): convolutions
-are followed by ReLU and then batch norm, dropout grows with the depth, and one hidden layer comes before the
-classifier.
+are followed by ReLU and then batch norm, dropout of whole channels grows with the depth, and one hidden layer
+comes before the classifier.
 """
 
 import torch
@@ -41,10 +41,10 @@ class Vgg(Classifier):
             for place in range(depth):
                 outputs = factor * width
                 layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(outputs)]
-                layers += [nn.Dropout(dropout)] if place < depth - 1 else []
+                layers += [nn.Dropout2d(dropout)] if place < depth - 1 else []
                 inputs = outputs
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
-        self.features = nn.Sequential(*layers, nn.Dropout(_DROPOUT))
+        self.features = nn.Sequential(*layers, nn.Dropout2d(_DROPOUT))
         hidden = [nn.Linear(inputs, inputs), nn.ReLU(), nn.BatchNorm1d(inputs), nn.Dropout(_DROPOUT)]
         self.hidden = nn.Sequential(*hidden)
         self.classifier = nn.Linear(inputs, num_classes)

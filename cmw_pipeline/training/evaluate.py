@@ -80,7 +80,8 @@ def dropout_variance(
 
     Everything but dropout is in evaluation mode. None of a network without dropout.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Dropout) and module.p > 0]
+    kinds = nn.Dropout, nn.Dropout2d
+    layers = [module for module in model.modules() if isinstance(module, kinds) and module.p > 0]
     if not layers:
         return None
     was_training = model.training
