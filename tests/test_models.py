@@ -133,6 +133,34 @@ def test_preact_resnets_compute_the_published_formula(name, depth):
     torch.testing.assert_close(model(images), preact_logits(model, images, blocks))
 
 
+def wide_logits(model, images):
+    """FixMatch's network in plain operations, with ReLU: only the very first shortcut is activated."""
+    weight, x = model.get_parameter, F.conv2d(images, model.get_parameter("stem.weight"), padding=1)
+    for number in range(12):
+        block, stride = f"stages.{number}", 2 if number in (4, 8) else 1
+        a = normalised(x, *norm_of(model, f"{block}.bn1")).relu()
+        y = F.conv2d(a, weight(f"{block}.conv1.weight"), stride=stride, padding=1)
+        y = normalised(y, *norm_of(model, f"{block}.bn2")).relu()
+        y = F.conv2d(y, weight(f"{block}.conv2.weight"), padding=1)
+        if number % 4 == 0:
+            x = F.conv2d(a if number == 0 else x, weight(f"{block}.shortcut.weight"), stride=stride)
+        x = x + y
+    x = normalised(x, *norm_of(model, "stages.12")).relu()
+    return x.mean((2, 3)) @ weight("classifier.weight").T + weight("classifier.bias")
+
+
+@pytest.mark.parametrize("width", [4, 8])
+def test_wide_resnets_compute_fixmatchs_formula(width):
+    model = shaken(make("wrn28", width=width).double())
+    images = torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    torch.testing.assert_close(model(images), wide_logits(model, images))
+
+
+def test_wide_resnets_remember_statistics_as_fixmatchs_code_does():
+    norms = [m for m in make("wrn28").modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(norms) == 25 and {norm.momentum for norm in norms} == {0.001}
+
+
 def test_wide_resnets_have_the_known_sizes():
     assert count("wrn28") == 1_467_610  # WRN-28-2, as FixMatch's code prints it
     assert round(count("wrn28", classes=100, width=128) / 1e6, 1) == 23.4
