@@ -29,14 +29,12 @@ class Adam(nn.Module):
         super().__init__()
         self.moved = [parameter for parameter in parameters if parameter.requires_grad]
         self.weight_decay, self.beta1 = weight_decay, beta1
-        self.rate: torch.Tensor
-        self.register_buffer("rate", torch.tensor(lr, dtype=torch.float64), persistent=False)
+        self.rate: torch.Tensor = nn.Buffer(torch.tensor(lr, dtype=torch.float64), persistent=False)
         self._names = ("mean", "square", "largest") if amsgrad else ("mean", "square")
         for name in self._names:
             for number, parameter in enumerate(self.moved):
                 self.register_buffer(f"{name}{number}", torch.zeros_like(parameter))
-        self.steps: torch.Tensor
-        self.register_buffer("steps", torch.zeros((), dtype=torch.float64))
+        self.steps: torch.Tensor = nn.Buffer(torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
     def update(self, gradients: Sequence[torch.Tensor | None]) -> None:

@@ -15,8 +15,7 @@ class WeightNet(nn.Module):
         super().__init__()
         self.trunk = nn.Linear(1, hidden)
         self.heads = nn.Linear(hidden, num_groups)
-        self.loss_max: torch.Tensor
-        self.register_buffer("loss_max", torch.zeros(()))
+        self.loss_max = nn.Buffer(torch.zeros(()))
 
     @property
     def num_groups(self) -> int:

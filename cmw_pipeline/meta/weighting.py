@@ -38,11 +38,9 @@ class WeightingFunction(nn.Module):
         super().__init__()
         self.net = net.requires_grad_(False).eval()
         self.card = card
-        self.clamped: torch.Tensor
-        self.register_buffer("clamped", torch.zeros((), dtype=torch.int64))
+        self.clamped: torch.Tensor = nn.Buffer(torch.zeros((), dtype=torch.int64))
         groups = np.empty(0) if class_groups is None else np.asarray(class_groups)
-        self.groups: torch.Tensor
-        self.register_buffer("groups", torch.from_numpy(groups.astype(np.int64)))
+        self.groups = nn.Buffer(torch.from_numpy(groups.astype(np.int64)))
 
     def for_classes(self, counts: npt.ArrayLike) -> "WeightingFunction":
         """The same function for another dataset, whose classes are grouped by their own sizes.

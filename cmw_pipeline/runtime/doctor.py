@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from shutil import disk_usage, which
 
+import psutil
 from packaging.requirements import Requirement
 
 from cmw_pipeline.config import Plan, load
@@ -18,6 +19,7 @@ from cmw_pipeline.config.plan import RESULTS, Artefact
 from cmw_pipeline.errors import ConfigError, IntegrityError, SystemFault
 from cmw_pipeline.io.manifests import is_locked, is_stored, lock_path, open_planned
 from cmw_pipeline.runtime.devices import shares, visible_gpus
+from cmw_pipeline.runtime.signals import runs
 
 LEAST_FREE = 2_000_000_000
 """Bytes; a CIFAR dataset and a few runs of a large network."""
@@ -173,7 +175,7 @@ def _dvc(root: Path) -> Iterator[Finding]:
         yield Finding(f"DVC remote {name}: there is no folder {url}", remedy, SystemFault.exit_code)
     else:
         yield Finding(f"DVC remote {name}: {url}")
-    dead = sorted(pid for pid in _rwlock_owners(root) if not Path("/proc", str(pid)).exists())
+    dead = sorted(pid for pid in _rwlock_owners(root) if not psutil.pid_exists(pid))
     if dead:
         pids = ", ".join(map(str, dead))
         yield Finding(f"DVC's lock names processes that are dead: {pids}", "the next dvc command clears it")
@@ -201,10 +203,8 @@ def _snakemake_locks(root: Path) -> Iterator[Finding]:
 
 
 def _runs_here(program: str, root: Path) -> bool:
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (process / "cmdline").read_bytes().split(b"\0")[:2]
-            named = any(Path(word.decode(errors="replace")).name == program for word in words)
-            if named and (process / "cwd").resolve() == root.resolve():
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if runs(process, program) and Path(process.cwd()).resolve() == root.resolve():
                 return True
     return False

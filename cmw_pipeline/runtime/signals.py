@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from cmw_pipeline.errors import Preempted
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
@@ -22,11 +24,11 @@ class StopRequest:
     """
 
     reason: str | None = None
-    engine: tuple[int, str] | None = None
+    engine: psutil.Process | None = None
     at_once: bool = False
 
     def __bool__(self) -> bool:
-        if self.reason is None and self.engine and _start_time(self.engine[0]) != self.engine[1]:
+        if self.reason is None and self.engine and _has_died(self.engine):
             self.reason = "the workflow engine that started this run has died"
         return self.reason is not None
 
@@ -63,38 +65,20 @@ def stop_requests() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def _engine() -> tuple[int, str] | None:
-    """(process id, start time) of the nearest ancestor that is Snakemake."""
-    pid = _parent("self")
-    while pid > 1:
-        started = _start_time(pid)
-        if started and "snakemake" in _command_line(pid):
-            return pid, started
-        pid = _parent(str(pid))
-    return None
+def runs(process: psutil.Process, program: str) -> bool:
+    """Whether a process is a program of this name, or an interpreter that runs it."""
+    with contextlib.suppress(psutil.Error):
+        return any(Path(word).name == program for word in process.cmdline()[:2])
+    return False
 
 
-def _stat(pid: str) -> list[str]:
-    """The fields of /proc/PID/stat after the command name, which may hold spaces."""
+def _engine() -> psutil.Process | None:
+    """The nearest ancestor that is Snakemake."""
+    return next((parent for parent in psutil.Process().parents() if runs(parent, "snakemake")), None)
+
+
+def _has_died(process: psutil.Process) -> bool:
     try:
-        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _parent(pid: str) -> int:
-    fields = _stat(pid)
-    return int(fields[1]) if fields else 0
-
-
-def _start_time(pid: int) -> str:
-    fields = _stat(str(pid))
-    return fields[19] if fields and fields[0] != "Z" else ""
-
-
-def _command_line(pid: int) -> str:
-    try:
-        words = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")[:2]
-    except OSError:
-        return ""
-    return b" ".join(Path(word.decode(errors="replace")).name.encode() for word in words).decode()
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -24,8 +24,7 @@ class Sgd(nn.Module):
         super().__init__()
         self.moved = [parameter for parameter in parameters if parameter.requires_grad]
         self.options = options
-        self.rate: torch.Tensor
-        self.register_buffer("rate", torch.tensor(options.lr, dtype=torch.float64), persistent=False)
+        self.rate: torch.Tensor = nn.Buffer(torch.tensor(options.lr, dtype=torch.float64), persistent=False)
         for number, parameter in enumerate(self.moved):
             self.register_buffer(f"momentum{number}", torch.zeros_like(parameter))
 
