@@ -18,6 +18,7 @@ from cmw_pipeline.config.methods.base import (
     Seed,
     TableName,
 )
+from cmw_pipeline.config.origins import Archives
 from cmw_pipeline.config.pretrained import PRETRAINED
 
 
@@ -40,12 +41,23 @@ class Dataset(Model):
     source: Annotated[str, AfterValidator(_source)] = Field(
         description="a dataset this package reads, or folder-K: class folders of your own, K classes"
     )
-    form: Literal["binary", "python"] = Field(
-        "binary", description="which published archive to download (CIFAR only)"
+    form: str | None = Field(
+        None,
+        exclude_if=_absent,
+        description="which of the published forms to download, where there are several; null: the first",
     )
     teacher: First | None = Field(
         None, description="the run on clean labels whose posterior makes feature-dependent noise"
     )
+
+    @model_validator(mode="after")
+    def _form_is_published(self) -> Self:
+        origin = FACTS[self.source].origin
+        forms = list(origin.forms) if isinstance(origin, Archives) else []
+        if self.form is not None and self.form not in forms:
+            known = f"it has {', '.join(forms)}" if forms else "leave form out"
+            raise ValueError(f"{self.source} is not published as {self.form!r}; {known}")
+        return self
 
 
 class Network(Model):
