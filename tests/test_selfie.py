@@ -50,18 +50,21 @@ def tell(made, rows, epochs):
 def test_a_sample_is_refurbished_once_its_last_predictions_agree():
     made = method()
     tell(made, [0, 7, 14], [[1, 2, 3], [1, 2, 0], [1, 3, 0]])
-    assert made.corrected[[0, 7, 14]].tolist() == [1, -1, -1]  # agree; differ; differ
+    assert (made.corrected == -1).all()  # what is predicted in a pass counts from the next one on
     made.begin_epoch(3)
     made.observe(saying([2, 2, 0]), batch([0, 7, 14]))
-    assert made.corrected[[0, 7, 14]].tolist() == [1, -1, 0]  # it stays; 2 3 2 differ; the last three agree
+    assert made.corrected[[0, 7, 14]].tolist() == [1, -1, -1]  # the three before agreed; differed; differed
+    made.begin_epoch(4)
+    made.observe(saying([0, 0, 1]), batch([0, 7, 14]))
+    assert made.corrected[[0, 7, 14]].tolist() == [1, -1, 0]  # it stays; 2 3 2 differ; the last three agreed
     assert made.labels(batch([0, 7, 14])).tolist() == [1, LABELS[7], 0]
 
 
 def test_fewer_predictions_than_the_window_are_never_enough():
     made = method(window=5)
-    tell(made, [0], [[1]] * 4)
-    assert made.corrected[0] == -1
     tell(made, [0], [[1]] * 5)
+    assert made.corrected[0] == -1
+    tell(made, [0], [[1]] * 6)
     assert made.corrected[0] == 1
 
 
@@ -81,7 +84,7 @@ def test_certainty_is_scipys_entropy_over_log_k(seen):
 
 def test_the_loss_is_the_mean_over_small_losses_and_refurbished_samples():
     made = method(forget_rate=0.5)
-    tell(made, [3], [[2]] * 3)
+    tell(made, [3], [[2]] * 4)
     rows = [3, 4, 10, 20]
     z = torch.randn(4, CLASSES, generator=torch.Generator().manual_seed(0))
     z[0] = saying([2])[0]  # a large loss with the given label

@@ -42,12 +42,12 @@ class Selfie(Method):
         self.place.fill_(epoch % len(self.history))
 
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
-        """Remember what is predicted; refurbish what has become certain."""
+        """Refurbish what was certain before this pass, as published; remember what is predicted."""
         rows = batch.rows
-        self.history[self.place.expand_as(rows), rows] = logits.argmax(dim=1)
         if self.active:
             certain, favourite = self.judged(rows)
             self.corrected[rows] = torch.where(certain, favourite, self.corrected[rows])
+        self.history[self.place.expand_as(rows), rows] = logits.argmax(dim=1)
 
     def judged(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B,) bool, whether the last q predictions are certain; (B,) int64, the most frequent of them.
