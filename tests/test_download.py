@@ -118,6 +118,13 @@ def test_a_fetched_file_is_whole_and_leaves_no_scraps(mirror, tmp_path, caplog):
     assert f"served by {mirror.url()}" in caplog.text
 
 
+def test_a_file_of_any_kind_is_fetched_where_nothing_is_said_of_its_beginning(mirror, tmp_path):
+    mirror.content = b"\x80\x02 weights of an older form"
+    dest = tmp_path / "weights.pth"
+    fetch([mirror.url()], hashlib.sha256(mirror.content).hexdigest(), dest)
+    assert dest.read_bytes() == mirror.content
+
+
 def test_a_broken_connection_is_continued_by_the_next_call(mirror, tmp_path):
     dest = tmp_path / "data.tar.gz"
     drop_once(mirror, dest)

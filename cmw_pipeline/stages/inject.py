@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,21 +60,24 @@ def run(job: Job) -> None:
         given=_given(job, steps, facts, clean),
         posterior=_posterior(job, steps, (len(clean), facts.num_classes)),
     )
-    counts, sizes, before = (
-        np.bincount(labels, minlength=facts.num_classes)
-        for labels in (biased.labels[biased.kept], clean[biased.kept], clean)
-    )
-    _refuse_empty(job.artefact.name, before, sizes)
+    _refuse_empty(job.artefact.name, np.bincount(clean), clean[biased.kept])
     _write_table(job.out, table, train, biased, clean_known=facts.files is None)
     if biased.candidates is not None:
         _write_candidates(job, biased, train, len(table))
-    flipped = int((biased.labels != clean).sum())
-    job.notes["class_counts"] = counts.tolist()
-    job.notes["class_sizes"] = sizes.tolist()
-    job.notes["flipped"] = flipped
-    job.notes["noise_rate"] = flipped / max(int(biased.kept.sum()), 1)
-    if biased.factor is not None:
-        job.notes["factor"] = biased.factor
+    job.notes.update(_measured(biased, clean, facts.num_classes))
+
+
+def _measured(biased: Biased, clean: Labels, num_classes: int) -> dict[str, Any]:
+    """What came of the bias: sizes of the classes by given and by clean label, wrong labels, the factor."""
+    given, right = biased.labels[biased.kept], clean[biased.kept]
+    flipped = int((given != right).sum())
+    notes = {
+        "class_counts": np.bincount(given, minlength=num_classes).tolist(),
+        "class_sizes": np.bincount(right, minlength=num_classes).tolist(),
+        "flipped": flipped,
+        "noise_rate": flipped / max(len(given), 1),
+    }
+    return notes if biased.factor is None else notes | {"factor": biased.factor}
 
 
 def _raw_labels(path: Path, facts: DatasetFacts) -> pd.DataFrame:
@@ -189,7 +193,8 @@ def _read_posterior(file: Path, shape: tuple[int, int]) -> Posterior:
     return posterior
 
 
-def _refuse_empty(name: str, before: Counts, after: Counts) -> None:
+def _refuse_empty(name: str, before: Counts, kept: Labels) -> None:
+    after = np.bincount(kept, minlength=len(before))
     lost = np.flatnonzero((before > 0) & (after == 0))
     if len(lost):
         raise ConfigError(
