@@ -1,11 +1,29 @@
-"""Running out of memory, in one line."""
+"""Memory of this process: kept between training steps, and running out of it in one line."""
 
+import ctypes
 import resource
 import sys
 
 from cmw_pipeline.errors import SystemFault
 
+_KEPT = {
+    "M_MMAP_THRESHOLD": (-3, 1 << 30),
+    "M_TRIM_THRESHOLD": (-1, (1 << 31) - 1),
+    "M_TOP_PAD": (-2, 1 << 28),
+}
+"""Parameter and value of glibc's mallopt(3): blocks of any size come from the heap, which does not shrink."""
 _WORDS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def keep_memory() -> None:
+    """Let the C library keep what tensors free: a step on a CPU would fault the same pages in again.
+
+    Where the C library is not glibc, nothing happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in _KEPT.values():
+            mallopt(parameter, value)
 
 
 def memory_fault(error: BaseException) -> SystemFault | None:

@@ -31,6 +31,7 @@ from cmw_pipeline.methods.noise_teacher import posterior_of
 from cmw_pipeline.methods.parts.losses import HEADS
 from cmw_pipeline.models import registry as models
 from cmw_pipeline.models.trunk import freeze_trunk, load_trunk
+from cmw_pipeline.runtime.memory import keep_memory
 from cmw_pipeline.runtime.seeds import stream_seed
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.runtime.team import SOLO, Team
@@ -85,6 +86,8 @@ def run(
         ConfigError: a team of processes was asked to train what only one can.
     """
     options: MethodOptions = TypeAdapter(MethodOptions).validate_python(job.params["method"] | {"label": "-"})
+    if device.type == "cpu":
+        keep_memory()
     recipe = on_device(Recipe.model_validate(job.params["recipe"]), device)
     facts = FACTS[job.params["source"]]
     samples, held_out, test = read_splits(job)
