@@ -65,7 +65,7 @@ class Network(Model):
 
     name: Literal[
         "small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn", "small-vgg",
-        "wrn28", "resnet50", "inception-resnet-v2", "vgg19-bn", "bcnn",
+        "wrn28", "fast-cnn", "resnet50", "inception-resnet-v2", "vgg19-bn", "bcnn",
     ]  # fmt: skip
     width: Count | None = Field(
         None, description="channels of the first stage; null, and always for large networks: its own"

@@ -7,6 +7,7 @@ from cmw_pipeline.config.schema import Network
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.models.bcnn import Bcnn
 from cmw_pipeline.models.blocks import Classifier
+from cmw_pipeline.models.fast_cnn import FastCnn
 from cmw_pipeline.models.heads import replacement
 from cmw_pipeline.models.large import InceptionResNetV2, ResNet50
 from cmw_pipeline.models.preact_resnet18 import PreActResNet18
@@ -28,6 +29,7 @@ NETWORKS: dict[str, type[Classifier]] = {
     "vgg16-bn": Vgg16Bn,
     "small-vgg": SmallVgg,
     "wrn28": Wrn28,
+    "fast-cnn": FastCnn,
 }
 LARGE: dict[str, type[Classifier]] = {
     "resnet50": ResNet50,

@@ -1,0 +1,86 @@
+"""A network that learns CIFAR in a few epochs on a CPU, after Keller Jordan's description of airbench.
+
+"94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), section 3: whitened patches, three groups of two
+convolutions, batch norm without scale, GELU, pooling by the maximum, logits divided by 9.
+"""
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cmw_pipeline.models.blocks import Classifier, conv3x3
+
+_COLOURS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
+"""Brightness, red against blue, green against both."""
+_WAVES = torch.tensor(
+    [
+        [[1.0, 1.0], [1.0, 1.0]],
+        [[1.0, -1.0], [1.0, -1.0]],
+        [[1.0, 1.0], [-1.0, -1.0]],
+        [[1.0, -1.0], [-1.0, 1.0]],
+    ]
+)
+"""The four cosines of a 2 x 2 patch."""
+_DEVIATIONS = torch.tensor(
+    [[3.97, 0.717, 0.784, 0.293], [1.15, 0.149, 0.161, 0.0496], [0.531, 0.0812, 0.0852, 0.0301]]
+)
+"""Of each colour's wave over the 2 x 2 patches of 5,000 normalised training images of CIFAR-10."""
+_POOLED_LOGITS = 9
+
+
+class FastCnn(Classifier):
+    """Fixed whitening, then three groups of convolutions of ``width``, 4 ``width`` and 4 ``width`` channels.
+
+    The description takes the filters from the data, as eigenvectors of its patches. Those of natural images
+    are the products of opponent colours and cosines (correlations of at most 0.14 are left), so they are
+    fixed here and the network needs no look at the data. Needs three channels and 32 x 32 pixels.
+    """
+
+    def __init__(self, channels: int, num_classes: int, width: int = 64) -> None:
+        super().__init__()
+        if channels != 3:
+            raise ValueError("fast-cnn is for colour pictures")
+        self.whitening = nn.Buffer(_whitening())
+        self.offset = nn.Parameter(torch.zeros(2 * len(self.whitening)))
+        widths = [2 * len(self.whitening), width, 4 * width, 4 * width]
+        groups = [_group(inputs, outputs) for inputs, outputs in itertools.pairwise(widths)]
+        self.groups = nn.Sequential(*groups)
+        self.classifier = nn.Linear(widths[-1], num_classes, bias=False)
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, 32, 32) float -> (B, 4 width) features."""
+        white = F.conv2d(images, self.whitening)
+        both = torch.cat([white, -white], dim=1) + self.offset.view(-1, 1, 1)
+        features: torch.Tensor = self.groups(F.gelu(both))
+        return F.max_pool2d(features, features.shape[-1]).flatten(1) / _POOLED_LOGITS
+
+
+def _whitening() -> torch.Tensor:
+    """(12, 3, 2, 2): each colour's wave over its deviation; what they give has unit variance."""
+    colours = _COLOURS / _COLOURS.norm(dim=1, keepdim=True)
+    waves = _WAVES / _WAVES.flatten(1).norm(dim=1).view(-1, 1, 1)
+    filters = torch.einsum("kc,whv->kwchv", colours, waves) / _DEVIATIONS[:, :, None, None, None]
+    return filters.flatten(0, 1)
+
+
+def _group(inputs: int, outputs: int) -> nn.Sequential:
+    """convolution-pool-norm-GELU, convolution-norm-GELU."""
+    first, second = conv3x3(inputs, outputs), conv3x3(outputs, outputs)
+    for convolution in (first, second):
+        _keep_inputs(convolution)
+    layers = [first, nn.MaxPool2d(2), _shift(outputs), nn.GELU(), second, _shift(outputs), nn.GELU()]
+    return nn.Sequential(*layers)
+
+
+def _keep_inputs(convolution: nn.Conv2d) -> None:
+    """Start the first filters as the identity of their input channels (Dirac), the others at random."""
+    nn.init.dirac_(convolution.weight.data[: convolution.in_channels])
+
+
+def _shift(channels: int) -> nn.BatchNorm2d:
+    """Batch norm whose scale stays at 1."""
+    norm = nn.BatchNorm2d(channels, momentum=0.4)
+    norm.weight.requires_grad_(False)
+    return norm
