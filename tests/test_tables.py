@@ -256,8 +256,10 @@ def test_a_row_that_is_only_quoted_is_shown_and_says_why(tmp_path):
         make_table(a_plan(tmp_path, published="table2", quoted={"Fourward": "?"}).table("small"), tmp_path)
 
 
-def test_a_table_without_quoted_rows_has_the_digest_of_before(tmp_path):
-    assert "quoted" not in a_plan(tmp_path).table("small").params
+def test_a_table_that_says_its_defaults_has_the_digest_of_one_that_does_not(tmp_path):
+    plain = a_plan(tmp_path).table("small").digest
+    assert a_plan(tmp_path, metric="accuracy", quoted={}, caption=None).table("small").digest == plain
+    assert a_plan(tmp_path, metric="error").table("small").digest != plain
 
 
 @pytest.mark.parametrize(

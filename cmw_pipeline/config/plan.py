@@ -19,7 +19,7 @@ from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import MetaLearned, Method, Transferred, WeightNetMethod
 from cmw_pipeline.config.pretrained import PRETRAINED
-from cmw_pipeline.config.schema import Params, Table
+from cmw_pipeline.config.schema import Dataset, Params, Table
 from cmw_pipeline.errors import ConfigError
 
 RESULTS = "results"
@@ -28,25 +28,30 @@ STAGE_VERSIONS = {
     "download": 1,
     "inject": 1,
     "metaset": 1,
-    "train": 2,
+    "train": 3,
     "export": 1,
-    "transfer": 2,
-    "table": 1,
+    "transfer": 3,
+    "table": 2,
 }
-"""Raise a number when the stage's output changes for the same parameters."""
-_YOUNGER = ("quoted", "caption", "figure", "scores")
-"""Options of a table that enter its digest only where they are set."""
+"""Raise a number when the stage's output changes for the same parameters, or a default that it reads."""
 _PATH = re.compile(r"(?P<stage>[a-z]+)/(?P<name>.+)-(?P<digest>[0-9a-f]{10})")
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """One planned artefact: what is asked, and of which inputs it is made."""
+    """One planned artefact: what is asked, and of which inputs it is made.
+
+    Attributes:
+        params: all that is asked, as plain values.
+        chosen: the same without options that have their defaults, where there are such; the digest is over
+            it, so that an option that is added later changes no path.
+    """
 
     stage: str
     name: str
     params: dict[str, Any] = field(hash=False)
     inputs: "dict[str, Artefact]" = field(default_factory=dict, hash=False)
+    chosen: dict[str, Any] | None = field(default=None, hash=False)
 
     @cached_property
     def digest(self) -> str:
@@ -54,7 +59,7 @@ class Artefact:
         request = {
             "stage": self.stage,
             "version": STAGE_VERSIONS[self.stage],
-            "params": self.params,
+            "params": self.params if self.chosen is None else self.chosen,
             "inputs": {role: artefact.digest for role, artefact in self.inputs.items()},
         }
         text = json.dumps(request, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -90,7 +95,11 @@ class Plan:
             return Artefact("download", name, {"pretrained": network})
         if "/" in name:
             return self._label_file(name)
-        return Artefact("download", name, self._get("datasets", name).model_dump(exclude={"teacher"}))
+        dataset: Dataset = self._get("datasets", name)
+        asked, chosen = (
+            dataset.model_dump(exclude={"teacher"}, exclude_defaults=without) for without in (False, True)
+        )
+        return Artefact("download", name, asked, chosen=chosen)
 
     def _label_file(self, name: str) -> Artefact:
         """``dataset/step``: ``cifar10/plc:type1-0.35``, ``cifar10/human-worst``, ``digits/file-DIGEST``."""
@@ -157,15 +166,13 @@ class Plan:
         drawn = [*table.weighting_figures, table.beside_published_weighting]
         figures = {f"weighting:{run}": self.export(run) for run in drawn if run}
         methods = {cell.method: self._get("methods", cell.method).label for cell in self.cells(name)}
-        request = table.model_dump() | {
+        named = {
             "methods": methods,
             "biases": {block.biases: self.params.biases[block.biases] for block in table.grid},
             "seeds": table.seeds or self.params.seeds,
         }
-        for option in _YOUNGER:  # so that tables keep the digests they had before there was such an option
-            if request[option] == Table.model_fields[option].default:
-                del request[option]
-        return Artefact("table", name, request, runs | figures)
+        asked, chosen = table.model_dump(), table.model_dump(exclude_defaults=True)
+        return Artefact("table", name, asked | named, runs | figures, chosen | named)
 
     # --- the grid
 
@@ -242,13 +249,15 @@ class Plan:
             inputs["pretrained"] = self.download(f"pretrained/{recipe.network.name}")
         if recipe.start_from:
             inputs["start"] = self._first(cell, cell.under(recipe.start_from))
-        request = {
-            "source": self._get("datasets", cell.dataset).source,
-            "method": method.model_dump(exclude={"label", "where"}),
-            "recipe": recipe.model_dump(),
-            "seed": cell.seed,
-        }
-        return Artefact(stage, name, request, inputs)
+        named = {"source": self._get("datasets", cell.dataset).source, "seed": cell.seed}
+        asked, chosen = (
+            {
+                "method": method.model_dump(exclude={"label", "where"}, exclude_defaults=without),
+                "recipe": recipe.model_dump(exclude_defaults=without),
+            }
+            for without in (False, True)
+        )
+        return Artefact(stage, name, asked | named, inputs, chosen | named)
 
     def _first(self, cell: Cell, first: Cell) -> Artefact:
         """The run that a cell starts from, which starts from no run that starts from it."""

@@ -22,11 +22,6 @@ from cmw_pipeline.config.origins import Archives
 from cmw_pipeline.config.pretrained import PRETRAINED
 
 
-def _absent(value: object) -> bool:
-    """Left out of what a digest is taken over, so that runs keep the paths they had before the option."""
-    return value is None or value is False or value == []
-
-
 def _source(name: str) -> str:
     try:
         FACTS[name]
@@ -43,7 +38,6 @@ class Dataset(Model):
     )
     form: str | None = Field(
         None,
-        exclude_if=_absent,
         description="which of the published forms to download, where there are several; null: the first",
     )
     teacher: First | None = Field(
@@ -71,7 +65,7 @@ class Network(Model):
         None, description="channels of the first stage; null, and always for large networks: its own"
     )
     pretrained: bool = Field(
-        False, exclude_if=_absent, description="start from published weights; `cmw download pretrained/bcnn`"
+        False, description="start from published weights; `cmw download pretrained/bcnn`"
     )
 
     @model_validator(mode="after")
@@ -90,7 +84,7 @@ class Network(Model):
 class Optimizer(Model):
     """The classifier's: stochastic gradient descent, or Adam with L2 weight decay."""
 
-    name: Literal["sgd", "adam"] = Field("sgd", exclude_if=lambda name: name == "sgd")
+    name: Literal["sgd", "adam"] = Field("sgd")
     lr: Positive
     momentum: float = Field(0.9, ge=0, lt=1, description="for adam: beta 1; its beta 2 is 0.999")
     nesterov: bool = False
@@ -187,15 +181,13 @@ class Recipe(Model):
     augment: Augment = Augment()
     picture: Picture | None = Field(
         None,
-        exclude_if=_absent,
         description="for datasets of image files; their only augmentation besides is flip",
     )
     start_from: Name | None = Field(
         None,
-        exclude_if=_absent,
         description="a recipe: the same cell's run under it gives the weights that training starts from",
     )
-    head_only: bool = Field(False, exclude_if=_absent, description="train the output layer alone")
+    head_only: bool = Field(False, description="train the output layer alone")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights; null: none")
     precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
         "fp32",
@@ -253,7 +245,6 @@ class Table(Model):
     )
     test_sets: list[Measure] = Field(
         default=[],
-        exclude_if=_absent,
         description="a column for each: SET_top1 or SET_top5 of a named test set, as webvision_top1",
     )
     published: Name | None = Field(None, description="the published table whose values stand beside ours")

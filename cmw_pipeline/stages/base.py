@@ -28,7 +28,7 @@ class Job:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What the artefact's digest was taken over."""
+        """All that is asked."""
         return self.artefact.params
 
 

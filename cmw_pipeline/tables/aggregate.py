@@ -111,7 +111,7 @@ def layout(params: dict[str, Any]) -> Layout:
     rows: dict[Row, int] = {}
     columns: dict[Column, int] = {}
     places: dict[tuple[str, str, str, str], list[Place]] = {}
-    test_sets = params.get("test_sets", [])
+    test_sets = params["test_sets"]
     for key in keys:
         dataset, bias, method, recipe = key
         row = Row(method, params["methods"][method], notes[method, recipe])
@@ -126,10 +126,10 @@ def layout(params: dict[str, Any]) -> Layout:
         rows=list(rows),
         columns=list(columns),
         places=places,
-        quoted=params.get("quoted", {}),
-        caption=params.get("caption"),
-        figure=params.get("figure", "points"),
-        scores=params.get("scores", {}),
+        quoted=params["quoted"],
+        caption=params["caption"],
+        figure=params["figure"],
+        scores=params["scores"],
         test_sets=test_sets,
     )
 

@@ -86,7 +86,6 @@ class SoftLabels(MethodBase):
     )
     memory_top: Count | None = Field(
         None,
-        exclude_if=lambda value: value is None,  # so that runs keep the paths they had before the option
         description="so many classes of each soft label are kept, in half precision; null: all, in single",
     )
     partner_weight: Literal["partner-label", "permuted"] = Field(
