@@ -1,8 +1,8 @@
-"""Accuracy of a recipe on training images that it does not see: settings are chosen on these, not on test images.
+"""Accuracy of a recipe on training images that it does not see: for choosing settings.
 
-    python benchmarks/choose.py cifar-fast results/download/cifar10-DIGEST --set optimizer.lr=0.75 --epochs 16
+    python benchmarks/choose.py cifar-fast results/download/cifar10-DIGEST --set optimizer.lr=0.75
 
-Trains ERM on the first 45,000 training images of CIFAR-10 with their clean labels and tests on the last 5,000.
+Trains ERM on the first 45,000 training images of CIFAR-10, clean labels, and tests on the last 5,000.
 """
 
 import argparse
