@@ -23,7 +23,7 @@ schema: $(BIN)/cmw
 # The parameter files as `dvc exp run -S` writes them, so that it changes nothing but values.
 params: $(BIN)/cmw
 	for file in params.yaml params/*.yaml; do \
-	  python -c 'import sys; from dvc.utils.hydra import apply_overrides as write; write(sys.argv[1], [])' $$file; \
+	  python -c 'import sys; from dvc.utils.hydra import apply_overrides as write; [write(sys.argv[1], []) for _ in range(2)]' $$file; \
 	done
 
 $(BIN)/cmw: requirements.lock pyproject.toml
