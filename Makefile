@@ -14,7 +14,7 @@ test: $(BIN)/cmw
 	pytest -n auto --dist loadfile
 
 check: $(BIN)/cmw
-	ruff check . && ruff format --check . && mypy && codespell
+	ruff check . && ruff format --check . && lint-imports && mypy && codespell
 	snakemake --lint && snakefmt --check workflow
 
 schema: $(BIN)/cmw
