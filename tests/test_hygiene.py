@@ -40,7 +40,7 @@ WRONG = {
 }
 """contract of import-linter: (module, an import that breaks it)."""
 
-SECURITY = {"TID251", "S102", "S202", "S301", "S307", "S501", "S602", "S604", "S605", "S614"}
+SECURITY = {"TID251", "S102", "S202", "S301", "S307", "S501", "S602", "S604", "S605"}
 REFUSED = [
     "import pickle\n",
     "import dill\n",
@@ -52,7 +52,6 @@ REFUSED = [
     "import os\n\nos.environ['X'] = '1'\n",
     "import os\n\nos.getenv('X')\n",
     "import os\n\nos.system('ls')\n",
-    "import torch\n\ntorch.load('x')\n",
     "import torch\n\ntorch.save({}, 'x')\n",
     "import torch\n\ntorch.hub.load('x', 'y')\n",
     "import pandas as pd\n\npd.read_pickle('x')\n",
@@ -180,7 +179,9 @@ def ruff(*arguments, **options):
 def test_functions_are_simple_and_call_nothing_that_is_banned():
     done = ruff(PACKAGE.name)
     assert done.returncode == 0, done.stdout
-    excused = [relative(path) for path in SOURCES if re.search(r"noqa: *(C901|PLR09|S30|TID)", path.read_text())]
+    excused = [
+        relative(path) for path in SOURCES if re.search(r"noqa: *(C901|PLR09|S30|TID)", path.read_text())
+    ]
     assert not excused
 
 
@@ -200,6 +201,7 @@ def test_arrays_are_read_and_written_without_pickle(path):
         f"line {call.lineno}: {ast.unparse(call)[:80]}"
         for name, call in calls(path)
         if (name in ("np.load", "np.save") and keyword(call, "allow_pickle") is not False)
+        or (name == "torch.load" and keyword(call, "weights_only") is not True)
         or name.endswith((".to_pickle", ".read_pickle"))
     ]
     assert not wrong, f"{relative(path)}: {wrong}"
