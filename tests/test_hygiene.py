@@ -140,7 +140,7 @@ def test_every_contract_can_be_broken(tmp_path):
 def test_the_front_door_imports_nothing_until_it_is_asked():
     door = tree(PACKAGE / "__init__.py")
     top = [node.module for node in door.body if isinstance(node, ast.ImportFrom)]
-    assert top == ["typing"]
+    assert set(top) <= {"importlib", "typing"}
 
 
 def test_rules_import_only_the_plan_the_receipts_and_what_to_ask_for():

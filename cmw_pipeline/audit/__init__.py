@@ -1,0 +1,1 @@
+"""Looks for wrong labels in a dataset of the user's own, and learns from it all the same."""
