@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.document import read_document, read_yaml
 from cmw_pipeline.config.json_schema import file_schema
+from cmw_pipeline.engine.params import VARIABLE, params_of_this_run
 from cmw_pipeline.errors import ConfigError
-from cmw_pipeline.runtime.params import VARIABLE, params_of_this_run
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))]

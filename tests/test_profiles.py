@@ -12,8 +12,8 @@ import pytest
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.document import read_yaml
+from cmw_pipeline.engine.params import VARIABLE, params_of_this_run
 from cmw_pipeline.errors import ConfigError
-from cmw_pipeline.runtime.params import VARIABLE, params_of_this_run
 
 SOURCE = Path(__file__).parents[1]
 PROFILES = SOURCE / "workflow" / "profiles"

@@ -195,13 +195,10 @@ def table(ctx: click.Context, name: str, strict: bool) -> None:
 @click.pass_context
 def cost(ctx: click.Context, table: str) -> None:
     """Estimate what the runs that a table still needs will take, from recorded speeds."""
-    from cmw_pipeline.tables.cost import estimate, recorded_speeds
+    from cmw_pipeline.engine.past_runs import still_to_come
 
-    plan = _plan(ctx)
-    todo = plan.unfinished(table, Path.cwd())
-    click.echo(f"{table}: {len(plan.cells(table))} cells, {len(todo)} to train")
-    for line in estimate(todo, recorded_speeds(Path.cwd())):
-        click.echo(f"  {line}")
+    for line in still_to_come(_plan(ctx), table, Path.cwd()):
+        click.echo(line)
 
 
 @main.command()

@@ -1,10 +1,10 @@
 """The plan, and where each rule's inputs lie in it. Wiring only: the logic is in the package."""
 
-from cmw_pipeline.config import Plan
-from cmw_pipeline.io.receipts import unless_current
-from cmw_pipeline.runtime.params import params_of_this_run
+import sys
 
-plan = Plan(params_of_this_run())
+from cmw_pipeline import engine
+
+plan = engine.Plan(engine.params_of_this_run())
 asked = set()  # tables whose cost was said
 
 
@@ -35,7 +35,7 @@ def rows_and_functions(wildcards):
     """The manifests that a table is made from; a dry run says what the missing ones will cost."""
     if workflow.dryrun and wildcards.table not in asked:
         asked.add(wildcards.table)
-        shell("cmw cost {wildcards.table:q} >&2")
+        print(*engine.still_to_come(plan, wildcards.table), sep="\n", file=sys.stderr)
     return [source.manifest for source in plan.table(wildcards.table).inputs.values()]
 
 

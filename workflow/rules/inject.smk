@@ -18,5 +18,7 @@ rule inject:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        stage="inject",
     shell:
-        "cmw inject {output:q} > {log:q} 2>&1"
+        "cmw {params.stage:q} {output:q} > {log:q} 2>&1"

@@ -5,7 +5,7 @@ Output: metaset.parquet, and manifest.json, written last
 """
 
 
-rule metaset:
+use rule inject as metaset with:
     """Choose the trustworthy samples."""
     input:
         made_from("metaset"),
@@ -13,10 +13,5 @@ rule metaset:
         "results/metaset/{name}-{digest}/manifest.json",
     log:
         "results/logs/metaset/{name}-{digest}.log",
-    conda:
-        "../envs/cmw.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=30,
-    shell:
-        "cmw metaset {output:q} > {log:q} 2>&1"
+    params:
+        stage="metaset",

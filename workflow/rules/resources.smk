@@ -1,7 +1,5 @@
 """What a training run asks its machine for. Wiring only: the logic is in the package."""
 
-from cmw_pipeline.tables import requests
-
 
 def several_processes(wildcards, resources):
     """A run that was given several whole GPUs trains on all of them, a process each."""
@@ -12,9 +10,9 @@ def several_processes(wildcards, resources):
 
 def minutes(wildcards, attempt):
     """The time limit of a run: by recorded costs, else half a day; more at each further attempt."""
-    return requests.minutes(wildcards.name, 720, attempt)
+    return engine.minutes(wildcards.name, 720, attempt)
 
 
 def memory(wildcards, attempt):
     """The memory of a run, in MB."""
-    return requests.mebibytes(wildcards.name, 8000, attempt)
+    return engine.mebibytes(wildcards.name, 8000, attempt)

@@ -12,7 +12,7 @@ rule table:
     """Render {wildcards.table}."""
     input:
         ancient(rows_and_functions),
-        plan=lambda w: unless_current(plan.table(w.table)),
+        plan=lambda w: engine.unless_current(plan.table(w.table)),
     output:
         report("results/{table}.md", caption="../report/table.rst", category="Tables"),
         report(

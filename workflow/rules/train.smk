@@ -24,5 +24,6 @@ rule train:
         runtime=minutes,
     params:
         launcher=several_processes,
+        stage="train",
     shell:
-        "{params.launcher}cmw train {output:q} > {log:q} 2>&1"
+        "{params.launcher}cmw {params.stage:q} {output:q} > {log:q} 2>&1"

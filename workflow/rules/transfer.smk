@@ -1,13 +1,11 @@
-"""Train one classifier under a weighting function learned elsewhere.
+"""Train one classifier under a weighting function learned elsewhere: the rule `train` once more.
 
 Input:  images, biased labels, an exported weighting function
-Output: rows.parquet, epochs.csv, samples.parquet, model.safetensors, method.safetensors, and
-        manifest.json, written last. Checkpoints lie in results/checkpoints, which is no rule's output:
-        a killed job continues from them.
+Output: as of train
 """
 
 
-rule transfer:
+use rule train as transfer with:
     """Train one classifier under a weighting function learned elsewhere."""
     input:
         made_from("transfer"),
@@ -15,14 +13,5 @@ rule transfer:
         "results/transfer/{name}-{digest}/manifest.json",
     log:
         "results/logs/transfer/{name}-{digest}.log",
-    conda:
-        "../envs/cmw.yaml"
-    threads: 1
-    resources:
-        gpu=1,
-        mem_mb=memory,
-        runtime=minutes,
     params:
-        launcher=several_processes,
-    shell:
-        "{params.launcher}cmw transfer {output:q} > {log:q} 2>&1"
+        stage="transfer",

@@ -1,12 +1,14 @@
-"""What a cluster is asked for: the time and memory that runs of the same kind took, and room to grow."""
+"""What runs of the same kind took says what a cluster is asked for, and what a table will still cost."""
 
 import pandas as pd
 import pytest
 
-from cmw_pipeline.tables.requests import START_MIB, START_MINUTES, mebibytes, minutes
+from cmw_pipeline.config.plan import Cell
+from cmw_pipeline.engine.past_runs import START_MIB, START_MINUTES, estimate, like, mebibytes, minutes
 from cmw_pipeline.types import ROW_COLUMNS
 
 RUN = "digits/asym-0.4/erm/short/seed7"
+UNKNOWN = "digits/none/gce/short/seed0"
 
 
 def row(run, device, seconds, peak, method="erm"):
@@ -27,7 +29,16 @@ def project(tmp_path):
         row("d", "cpu", 90000.0, 9000.0, method="mw-net"),
     ]
     pd.DataFrame(rows).to_parquet(tmp_path / "results" / "t.parquet")
+    pd.DataFrame(rows[:2]).to_parquet(tmp_path / "results" / "other.parquet")  # shares runs with it
     return tmp_path
+
+
+def cell(method, seed):
+    return Cell("digits", "none", method, "short", seed)
+
+
+def test_a_run_counts_once_in_the_mean_of_its_device(project):
+    assert like(Cell.parse(RUN), project) == {"A GPU": (600.0, 3000.0), "cpu": (3600.0, 1000.0)}
 
 
 def test_time_and_memory_come_from_the_slowest_device_and_the_highest_peak_of_its_like(project):
@@ -37,21 +48,34 @@ def test_time_and_memory_come_from_the_slowest_device_and_the_highest_peak_of_it
 
 def test_each_further_attempt_asks_for_as_much_again(project):
     for ask, unknown in ((minutes, 720), (mebibytes, 8000)):
-        for run in (RUN, "digits/none/gce/short/seed0"):
+        for run in (RUN, UNKNOWN):
             once = ask(run, unknown, 1, project)
             assert [ask(run, unknown, attempt, project) for attempt in (2, 3)] == [2 * once, 3 * once]
 
 
 def test_where_nothing_is_on_record_the_rules_own_numbers_hold(project, tmp_path):
-    assert minutes("digits/none/gce/short/seed0", 720, 1, project) == 720
+    assert minutes(UNKNOWN, 720, 1, project) == 720
     assert mebibytes(RUN, 8000, 1, tmp_path / "without results") == 8000
 
 
-def test_a_request_is_a_whole_number_above_what_was_seen(project):
-    table = project / "results" / "t.parquet"
-    pd.DataFrame([row("a", "cpu", 61.7, 1023.4)]).to_parquet(table)
-    asked, room = minutes(RUN, 720, 1, project), mebibytes(RUN, 8000, 1, project)
+def test_a_request_is_a_whole_number_above_what_was_seen(tmp_path):
+    (tmp_path / "results").mkdir()
+    pd.DataFrame([row("a", "cpu", 61.7, 1023.4)]).to_parquet(tmp_path / "results" / "t.parquet")
+    asked, room = minutes(RUN, 720, 1, tmp_path), mebibytes(RUN, 8000, 1, tmp_path)
     assert isinstance(asked, int)
     assert isinstance(room, int)
     assert asked * 60 > 61.7
     assert room > 1023.4
+
+
+def test_an_estimate_counts_on_the_fastest_device_that_a_run_was_seen_on(project):
+    lines = estimate([cell("erm", 0), cell("erm", 1), cell("mw-net", 0)], project)
+    assert lines == ["2 runs, about 0.33 hours of A GPU", "1 runs, about 25.00 hours of cpu"]
+
+
+def test_what_was_never_run_is_not_guessed(project, tmp_path):
+    lines = estimate([cell("gce", 0), cell("gce", 1), cell("mw-net", 0)], project)
+    assert lines[-1] == "2 runs whose like has no recorded speed (such as digits/gce/short)"
+    assert estimate([cell("erm", 0)], tmp_path / "without results") == [
+        "1 runs whose like has no recorded speed (such as digits/erm/short)"
+    ]

@@ -1,0 +1,101 @@
+"""What runs have taken, by the rows of finished tables: what to ask a cluster for, what is still to come."""
+
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow.parquet as pq
+
+from cmw_pipeline.config.cell import Cell
+from cmw_pipeline.config.plan import RESULTS, Plan
+
+START_MINUTES = 10
+"""Asked for on top: queue's prologue, imports, reading data, and the signal ahead of the limit."""
+START_MIB = 2000
+_KIND = ["dataset", "method", "recipe"]
+_TAKEN = ["device", "seconds", "peak_mib"]
+Kind = tuple[str, str, str]
+"""Dataset, method and recipe: runs of one kind take the same time."""
+
+
+class Taken(NamedTuple):
+    """What a run takes: seconds, a mean over the runs on record, and memory in MiB, their highest peak."""
+
+    seconds: float
+    mib: float
+
+
+def like(run: Cell, root: Path = Path()) -> Mapping[str, Taken]:
+    """What runs of a cell's dataset, method and recipe took, by device; empty where none is on record."""
+    return _recorded(root).get(_kind(run), {})
+
+
+def minutes(run: str, unknown: int, attempt: int, root: Path = Path()) -> int:
+    """Minutes to ask for: half as much again as its like took on the slowest device on record, and the start.
+
+    Args:
+        run: a cell's name.
+        unknown: minutes where nothing is on record.
+        attempt: 1 at first; each further attempt asks for as much again.
+        root: the project folder.
+    """
+    known = like(Cell.parse(run), root).values()
+    longest = max((taken.seconds for taken in known), default=None)
+    return attempt * (unknown if longest is None else START_MINUTES + math.ceil(1.5 * longest / 60))
+
+
+def mebibytes(run: str, unknown: int, attempt: int, root: Path = Path()) -> int:
+    """Memory to ask for, in MiB: half as much again as the peak of its like, and room for the start."""
+    peak = max((taken.mib for taken in like(Cell.parse(run), root).values()), default=None)
+    return attempt * (unknown if peak is None else START_MIB + math.ceil(1.5 * peak))
+
+
+def still_to_come(plan: Plan, table: str, root: Path = Path()) -> list[str]:
+    """How many cells a table has and how many of them still have to be trained; and their estimate."""
+    left = plan.unfinished(table, root)
+    counted = f"{table}: {len(plan.cells(table))} cells, {len(left)} to train"
+    return [counted, *(f"  {line}" for line in estimate(left, root))]
+
+
+def estimate(cells: Iterable[Cell], root: Path = Path()) -> list[str]:
+    """One line a device: hours for the runs it has seen the like of; and a line for what nothing is known of.
+
+    A run on several devices counts on the fastest.
+    """
+    hours: dict[str, list[float]] = {}
+    unknown = []
+    for cell in cells:
+        taken = like(cell, root)
+        if taken:
+            device = min(taken, key=lambda name: taken[name].seconds)
+            hours.setdefault(device, []).append(taken[device].seconds / 3600)
+        else:
+            unknown.append("/".join(_kind(cell)))
+    lines = [f"{len(each)} runs, about {sum(each):.2f} hours of {device}" for device, each in hours.items()]
+    if unknown:
+        lines.append(f"{len(unknown)} runs whose like has no recorded speed (such as {unknown[0]})")
+    return lines
+
+
+def _kind(cell: Cell) -> Kind:
+    return cell.dataset, cell.method, cell.recipe
+
+
+@functools.cache
+def _recorded(root: Path) -> dict[Kind, dict[str, Taken]]:
+    runs: dict[Kind, dict[str, dict[str, Taken]]] = {}
+    for file in sorted(Path(root, RESULTS).glob("*.parquet")):
+        columns = pq.read_table(file, columns=[*_KIND, "run", *_TAKEN]).to_pydict()
+        for *kind, run, device, seconds, mib in zip(*columns.values(), strict=True):
+            of_kind = runs.setdefault((kind[0], kind[1], kind[2]), {})
+            of_kind.setdefault(device, {}).setdefault(run, Taken(seconds, mib))  # it has several rows
+    return {
+        kind: {device: _together(list(seen.values())) for device, seen in devices.items()}
+        for kind, devices in runs.items()
+    }
+
+
+def _together(runs: list[Taken]) -> Taken:
+    return Taken(sum(run.seconds for run in runs) / len(runs), max(run.mib for run in runs))
