@@ -4,6 +4,9 @@ The command line prints ``message`` (what is wrong, where, expected against foun
 type next) in place of a traceback, and exits with ``exit_code``.
 """
 
+INSTALL = "`pip install 'cmw-pipeline[pipeline]'`"
+"""What brings the libraries that a plain install leaves out."""
+
 
 class CmwError(Exception):
     """Base of every foreseen failure."""

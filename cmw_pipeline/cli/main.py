@@ -10,7 +10,7 @@ import click
 
 from cmw_pipeline import __version__
 from cmw_pipeline.config import Plan, load
-from cmw_pipeline.errors import CmwError, SystemFault
+from cmw_pipeline.errors import INSTALL, CmwError, SystemFault
 from cmw_pipeline.runtime.memory import memory_fault
 from cmw_pipeline.runtime.team import SOLO, Team, joined_team
 
@@ -28,6 +28,14 @@ _NAMES = {
 }
 
 
+def _missing(error: ModuleNotFoundError) -> SystemFault | None:
+    """The fault that a library is not installed; None where the module is one of our own."""
+    library = (error.name or "").partition(".")[0]
+    if library in ("", "cmw_pipeline"):
+        return None
+    return SystemFault(f"{library} is not installed; this command needs it", f"{INSTALL} brings it")
+
+
 class _Group(click.Group):
     """Prints foreseen errors as one clear line and ends with their own exit code."""
 
@@ -37,8 +45,8 @@ class _Group(click.Group):
         except CmwError as error:
             click.echo(f"cmw: {error}", err=True)
             ctx.exit(error.exit_code)
-        except (MemoryError, RuntimeError) as error:
-            fault = memory_fault(error)
+        except (MemoryError, RuntimeError, ModuleNotFoundError) as error:
+            fault = _missing(error) if isinstance(error, ModuleNotFoundError) else memory_fault(error)
             if fault is None:
                 raise
             click.echo(f"cmw: {fault}", err=True)

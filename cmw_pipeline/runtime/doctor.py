@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.plan import RESULTS, Artefact
-from cmw_pipeline.errors import ConfigError, IntegrityError, SystemFault
+from cmw_pipeline.errors import INSTALL, ConfigError, IntegrityError, SystemFault
 from cmw_pipeline.io.manifests import is_locked, is_stored, lock_path, open_planned
 from cmw_pipeline.runtime.devices import shares, visible_gpus
 from cmw_pipeline.runtime.signals import runs
@@ -65,11 +65,12 @@ def _software() -> Iterator[Finding]:
     wrong = []
     for text in metadata.requires("cmw-pipeline") or []:
         wanted = Requirement(text)
-        if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+        if wanted.marker is None or wanted.marker.evaluate({"extra": "pipeline"}):
             found = _version(wanted.name)
             if found is None or not wanted.specifier.contains(found, prereleases=True):
-                wrong.append(f"{wanted.name} {found or 'is missing'}; needed is {wanted}")
-    remedy = "install requirements.lock again: `make .venv/bin/cmw`"
+                needed = f"{wanted.name}{wanted.specifier}"
+                wrong.append(f"{wanted.name} {found or 'is missing'}; needed is {needed}")
+    remedy = f"install requirements.lock again, `make .venv/bin/cmw`, or {INSTALL}"
     yield from (Finding(text, remedy, SystemFault.exit_code) for text in wrong)
     named = ", ".join(f"{name} {_version(name)}" for name in ("torch", "snakemake", "dvc"))
     if not wrong:
