@@ -20,9 +20,7 @@ from cmw_pipeline.bias.long_tail import class_sizes
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.datasets import FACTS
-from cmw_pipeline.config.load import NEED_TEACHER
-from cmw_pipeline.config.methods import MetaLearned
-from cmw_pipeline.methods.registry import METHODS
+from cmw_pipeline.config.weightings import MetaLearned
 from cmw_pipeline.models.registry import LARGE, NETWORKS
 
 TRAINED, PUBLISHED_LABELS = 50_000, 45_000
@@ -53,11 +51,15 @@ def run_flops(plan, cell):
     options, recipe = plan.options(cell), plan.params.recipes[cell.recipe]
     classes = FACTS[plan.params.datasets[cell.dataset].source].num_classes
     shown = recipe.epochs * samples(cell.bias, classes)
-    passes = shown * (FORWARDS + (options.kind in NEED_TEACHER))
-    if isinstance(options, MetaLearned):
-        steps = shown / recipe.batch_size * (recipe.epochs - options.start_epoch) / recipe.epochs
-        passes += steps / options.meta_every * META_FORWARDS * (recipe.batch_size + options.meta_batch) / 2
-    return passes * METHODS[options.kind].towers * forward_flops(recipe.network.name, classes)
+    passes = shown * (FORWARDS + options.needs_teacher)
+    weighting = options.weighting
+    if isinstance(weighting, MetaLearned):
+        start = max(options.start_epoch, weighting.start_epoch)
+        steps = shown / recipe.batch_size * (recipe.epochs - start) / recipe.epochs
+        passes += (
+            steps / weighting.meta_every * META_FORWARDS * (recipe.batch_size + weighting.meta_batch) / 2
+        )
+    return passes * options.towers * forward_flops(recipe.network.name, classes)
 
 
 def main():

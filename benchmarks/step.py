@@ -22,8 +22,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from cmw_pipeline.config.methods.losses import Erm as ErmOptions
-from cmw_pipeline.config.methods.weighting import CmwNet as CmwOptions
 from cmw_pipeline.config.schema import Optimizer, Recipe
+from cmw_pipeline.config.weightings import CmwNet as CmwOptions
 from cmw_pipeline.meta.tangent import Forward
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.registry import build
@@ -48,7 +48,8 @@ class Case:
         self.model = model.to(memory_format=self.order)
         labels = torch.arange(CLASSES).repeat_interleave(torch.arange(1, CLASSES + 1) * 50)
         problem = Problem(CLASSES, labels)
-        options = CmwOptions(kind="cmw-net", label="-", meta_set="clean-10")
+        weighting = CmwOptions(kind="cmw-net", meta_set="clean-10")
+        options = ErmOptions(kind="erm", label="-", weighting=weighting)
         self.method = build(options, problem, seed=0).to(device)
         erm = build(ErmOptions(kind="erm", label="-"), problem, seed=0)
         self.optimizer = Sgd(self.model.parameters(), Optimizer(lr=LR)).to(device)

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
-from tiny import CLASSES, options, recipe, state, task
+from tiny import CLASSES, loss_of, options, recipe, state, task
 
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.registry import build
@@ -37,7 +37,7 @@ def step(made, rows, probabilities):
     own, rest = logits(probabilities)
     z = rest[:, None].expand(-1, CLASSES).clone()
     z[torch.arange(len(rows)), data.labels] = own.log()
-    return made.objective(z, data), F.cross_entropy(z, data.labels, reduction="none")
+    return loss_of(made, z, data), F.cross_entropy(z, data.labels, reduction="none")
 
 
 def expected(histories, smoothing):

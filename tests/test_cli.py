@@ -25,7 +25,10 @@ bias_seed: 1
 datasets: {digits: {source: digits}}
 biases: {tiny: [asym-0.4]}
 methods:
-  cmw-net: {kind: cmw-net, label: CMW-Net, meta_set: clean-2, meta_batch: 20, meta_every: 7}
+  cmw-net:
+    kind: erm
+    label: CMW-Net
+    weighting: {kind: cmw-net, meta_set: clean-2, meta_batch: 20, meta_every: 7}
 recipes:
   quick: {network: {name: small-cnn, width: 4}, optimizer: {lr: 0.1}, epochs: 40, batch_size: 100}
 tables:

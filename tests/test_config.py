@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from cmw_pipeline.config import Plan, load
-from cmw_pipeline.config.load import NEED_TEACHER
 from cmw_pipeline.config.plan import Cell
 from cmw_pipeline.config.schema import Params
 from cmw_pipeline.errors import ConfigError
-from cmw_pipeline.methods.registry import METHODS
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
@@ -29,8 +27,8 @@ biases:
   few: [asym-0.4, sym-0.4]
 methods:
   erm: {kind: erm, label: ERM}
-  cmw-net: {kind: cmw-net, label: CMW-Net, meta_set: clean-10}
-  moved: {kind: transfer, label: Moved, weighting: digits/asym-0.4/cmw-net/short/seed0}
+  cmw-net: {kind: erm, label: CMW-Net, weighting: {kind: cmw-net, meta_set: clean-10}}
+  moved: {kind: erm, label: Moved, weighting: {kind: frozen, run: digits/asym-0.4/cmw-net/short/seed0}}
 recipes:
   short:
     network: {name: small-cnn}
@@ -107,9 +105,9 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
         ("seed", 3, "seed: unknown key; did you mean 'seeds'?"),
         ("methods.erm.labell", "x", "methods.erm.labell: unknown key; did you mean 'label'?"),
         (
-            "methods.cmw-net.meta_evry",
+            "methods.cmw-net.weighting.meta_evry",
             10,
-            "methods.cmw-net.meta_evry: unknown key; did you mean 'meta_every'?",
+            "methods.cmw-net.weighting.meta_evry: unknown key; did you mean 'meta_every'?",
         ),
         (
             "recipes.short.schedule",
@@ -138,11 +136,31 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
         ("biases.few", ["sym-1.4"], "biases.few.0: 'sym-1.4': the rate is 1.4; it must lie in [0, 1]"),
         ("biases.few", ["sym-0.40"], "biases.few.0: 'sym-0.40': write it as 'sym-0.4'"),
         ("biases.few", [], "biases.few: List should have at least 1 item"),
-        ("methods.cmw-net.meta_set", "clean-0", "write clean-K, lowest-K or random-min"),
+        ("methods.cmw-net.weighting.meta_set", "clean-0", "write clean-K, lowest-K or random-min"),
         (
             "methods.cmw-net.kind",
             "cwm-net",
-            "does not match any of the expected tags: 'erm', ",
+            "does not match any of the expected tags: 'soft-labels', ",
+        ),
+        (
+            "methods.erm",
+            {"kind": "dividemix", "label": "DivideMix", "weighting": {"kind": "class-balanced"}},
+            "methods.erm: dividemix takes no weighting: its two networks tell each other which labels count",
+        ),
+        (
+            "methods.cmw-net.weighting.kind",
+            "cwm-net",
+            "methods.cmw-net.weighting: Input tag 'cwm-net' found using 'kind' does not match any of",
+        ),
+        (
+            "methods.erm.weighting",
+            {"kind": "mcw"},
+            "methods.erm.weighting: the key 'meta_set' is missing",
+        ),
+        (
+            "methods.erm.labels_from",
+            {"method": "mae"},
+            "methods.erm.labels_from.method: 'mae' is not in the section methods",
         ),
         (
             "methods.erm",
@@ -167,22 +185,22 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
             " two-way; it has one-way, plc",
         ),
         (
-            "methods.moved.weighting",
+            "methods.moved.weighting.run",
             "digits/asym-0.4/erm/short/seed0",
-            "methods.moved.weighting: 'erm' learns no weighting function; name a meta-learned method",
+            "methods.moved.weighting.run: 'erm' learns no weighting function; name a method under mw-net",
         ),
         (
-            "methods.moved.weighting",
+            "methods.moved.weighting.run",
             "digits/two-way:asym-0.4/cmw-net/short/seed0",
             "digits has no class map two-way",
         ),
         (
-            "methods.moved.weighting",
+            "methods.moved.weighting.run",
             "digits/asym-4/cmw-net/short/seed0",
-            "methods.moved.weighting: 'asym-4': the rate is 4",
+            "methods.moved.weighting.run: 'asym-4': the rate is 4",
         ),
         (
-            "methods.moved.weighting",
+            "methods.moved.weighting.run",
             "digits/asym-0.4/cmw-net/short/seed007",
             "is not a cell - Hint: write dataset/bias/method/recipe/seedN",
         ),
@@ -405,10 +423,6 @@ def test_changing_a_rate_changes_only_what_depends_on_it():
     assert changed(("biases.few", ["asym-0.4", "sym-0.4"])) == set()
 
 
-def test_the_kinds_that_need_a_teacher_are_those_whose_method_says_so():
-    assert set(NEED_TEACHER) == {kind for kind, method in METHODS.items() if method.needs_teacher}
-
-
 def test_changing_a_label_or_a_title_changes_only_the_table():
     assert changed(("methods.cmw-net.label", "Ours")) == {("table", "small")}
     assert changed(("tables.small.title", "Other")) == {("table", "small")}
@@ -421,7 +435,7 @@ def test_changing_a_recipe_changes_only_training_and_what_follows():
 
 
 def test_changing_one_method_leaves_the_others_alone():
-    touched = changed(("methods.cmw-net.groups", 4))
+    touched = changed(("methods.cmw-net.weighting.groups", 4))
     assert ("train", "digits/sym-0.4/erm/short/seed0") not in touched
     assert {stage for stage, _ in touched} == {"train", "export", "transfer", "table"}
     assert not any(stage == "metaset" for stage, _ in touched)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter
 from sklearn.mixture import GaussianMixture
-from tiny import CPU, state, task
+from tiny import CPU, loss_of, state, task
 from torch import nn
 
 from cmw_pipeline.config.methods import Method as Options
@@ -98,7 +98,7 @@ def test_the_warm_up_is_cross_entropy_on_everything_for_one_network_after_the_ot
         batch = Batch(images, LABELS[:5], torch.arange(5), turn=number)
         assert method.prepare(batch, networks(model)) is batch
         torch.testing.assert_close(method.logits(model, batch), model(images)[:, number])
-        assert torch.equal(method.objective(logits, batch), F.cross_entropy(logits, LABELS[:5]))
+        assert torch.equal(loss_of(method, logits, batch), F.cross_entropy(logits, LABELS[:5]))
 
 
 def test_the_warm_ups_penalty_is_the_negative_entropy():
@@ -106,7 +106,7 @@ def test_the_warm_ups_penalty_is_the_negative_entropy():
     logits, batch = torch.randn(5, CLASSES), Batch(torch.empty(5), LABELS[:5], torch.arange(5))
     entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
     expected = F.cross_entropy(logits, LABELS[:5]) - 0.5 * entropy
-    torch.testing.assert_close(method.objective(logits, batch), expected)
+    torch.testing.assert_close(loss_of(method, logits, batch), expected)
 
 
 @pytest.mark.parametrize("view", ["weak", "strong"])
@@ -212,7 +212,7 @@ def test_targets_and_loss_written_out(monkeypatch, turn, views):
     expected = -(mixed[:12] * log_p[:12]).sum(1).mean()
     expected += 30.0 * 4 / 16 * ((p[12:] - mixed[12:]) ** 2).mean()
     expected += (0.25 * (0.25 / p.mean(0)).log()).sum()
-    torch.testing.assert_close(method.objective(z, seen), expected)
+    torch.testing.assert_close(loss_of(method, z, seen), expected)
 
 
 def test_the_network_whose_turn_it_is_moves_its_statistics_and_the_other_stands_still():
@@ -235,7 +235,7 @@ def test_without_mixing_and_with_trusted_labels_it_is_cross_entropy(monkeypatch)
     seen = method.prepare(batch, networks(model))
     z = torch.randn(24, CLASSES)
     expected = F.cross_entropy(z[:12], batch.labels.repeat(2))
-    torch.testing.assert_close(method.objective(z, seen), expected)
+    torch.testing.assert_close(loss_of(method, z, seen), expected)
 
 
 def test_only_the_labelled_half_is_trained_on_where_asked(monkeypatch):
@@ -247,7 +247,7 @@ def test_only_the_labelled_half_is_trained_on_where_asked(monkeypatch):
     assert len(b.images) == len(b.evidence["targets"]) == 12
     torch.testing.assert_close(b.images, a.images[:12])
     z = torch.randn(12, CLASSES)
-    assert torch.isfinite(half.objective(z, b))
+    assert torch.isfinite(loss_of(half, z, b))
 
 
 def test_the_unlabelled_weight_ramps_with_the_position_in_the_epoch():
@@ -309,9 +309,11 @@ def test_strong_pictures_of_grey_digits_keep_their_shape_and_are_not_the_weak_on
 
 def test_both_networks_start_from_the_run_named_first():
     method = dividemix(first={"method": "simclr"}, start_epoch=5)
-    assert method.starts_from_first
+    assert method.facts.starts_from_first
     first = models.build(Network(name="small-cnn", width=4), 1, CLASSES, 7, "probe")
-    model = models.build(Network(name="small-cnn", width=4), 1, CLASSES, 8, method.head, method.towers)
+    model = models.build(
+        Network(name="small-cnn", width=4), 1, CLASSES, 8, method.facts.head, method.facts.towers
+    )
     load_trunk(model, first.state_dict())
     for tower in model.towers:
         torch.testing.assert_close(tower.features.state_dict(), first.features.state_dict())

@@ -156,14 +156,25 @@ def test_a_method_may_be_like_one_of_another_kind_and_file(folder):
     Path("params/own.yaml").write_text(
         """
 methods:
-  one: {kind: cmw-net, label: One, meta_set: clean-2, where: {"digits/*": {meta_every: 2, groups: 2}}}
-  two: {like: one, kind: mw-net, label: Two, where: {"digits/*": {meta_every: 3}, "*/none": {meta_every: 4}}}
+  one:
+    kind: erm
+    label: One
+    weighting: {kind: cmw-net, meta_set: clean-2}
+    where: {"digits/*": {weighting: {meta_every: 2}}}
+  two:
+    like: one
+    kind: gce
+    label: Two
+    weighting: {kind: mw-net}
+    where: {"digits/*": {weighting: {meta_every: 3}}, "*/none": {weighting: {meta_every: 4}}}
   plain: {like: erm, label: Plain}
-""".replace(", groups: 2", "")
+"""
     )
     methods = load().methods
-    assert (methods["two"].kind, methods["two"].meta_set) == ("mw-net", "clean-2")
-    assert methods["two"].where == {"digits/*": {"meta_every": 3}, "*/none": {"meta_every": 4}}
+    two = methods["two"]
+    assert (two.kind, two.weighting.kind, two.weighting.meta_set) == ("gce", "mw-net", "clean-2")
+    every = {name: two.at(*name.split("/")).weighting.meta_every for name in ("digits/lt-10", "digits/none")}
+    assert every == {"digits/lt-10": 3, "digits/none": 4}
     assert methods["plain"].kind == "erm"
 
 
@@ -262,9 +273,9 @@ def test_editors_find_nothing_wrong_with_the_shipped_files(file):
     [
         ({}, True),
         ({"recipes": {"a": {"like": "b", "optimizer": {"momentum": 0.5}}}}, True),
-        ({"methods": {"a": {"like": "b", "meta_every": 2}}}, True),
-        ({"methods": {"a": {"kind": "erm", "meta_every": 2}}}, False),
-        ({"methods": {"a": {"like": "b", "meta_evry": 2}}}, False),
+        ({"methods": {"a": {"like": "b", "weighting": {"meta_every": 2}}}}, True),
+        ({"methods": {"a": {"kind": "erm", "gamma": 2.0}}}, False),
+        ({"methods": {"a": {"like": "b", "weighting": {"meta_evry": 2}}}}, False),
         ({"recipes": {"a": {"like": "b", "epochs": "many"}}}, False),
         ({"recipes": {"a": {"like": "b", "schedule": {"name": "cosine", "factor": 0.1}}}}, False),
         ({"recipez": {}}, False),

@@ -23,7 +23,7 @@ datasets: {{digits: {{source: digits}}}}
 biases: {{tiny: [asym-0.4, {second}]}}
 methods:
   erm: {{kind: erm, label: ERM}}
-  cmw-net: {{kind: cmw-net, label: CMW-Net, meta_set: clean-2, meta_every: 4}}
+  cmw-net: {{kind: erm, label: CMW-Net, weighting: {{kind: cmw-net, meta_set: clean-2, meta_every: 4}}}}
 recipes:
   quick: {{network: {{name: small-cnn, width: 4}}, optimizer: {{lr: 0.1}}, epochs: 1, batch_size: 100}}
 tables:

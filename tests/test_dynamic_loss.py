@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import CLASSES, options, recipe, state, task
+from tiny import CLASSES, loss_of, options, recipe, state, task
 from torch import nn
 from torch.func import functional_call
 
@@ -181,7 +181,7 @@ def test_the_loss_is_cross_entropy_with_the_label_mixed_with_a_drawn_one(trust):
     z = torch.randn(len(data.labels), CLASSES)
     target = trust * F.one_hot(data.labels, CLASSES) + (1 - trust) * sure / 50
     expected = F.cross_entropy(z, target)
-    torch.testing.assert_close(made.objective(z, data), expected)
+    torch.testing.assert_close(loss_of(made, z, data), expected)
     torch.testing.assert_close(made.virtual_objective(z, data), expected)
 
 
@@ -202,7 +202,7 @@ def test_margins_join_the_logits_of_training_and_of_the_meta_set_but_not_the_met
         made.generator.layers[4].bias.copy_(torch.tensor([3.0, 0.0, 0.0, -3.0]))
     torch.testing.assert_close(made.meta_objective(z, meta), F.cross_entropy(z, meta.labels))
     torch.testing.assert_close(
-        made.objective(z, meta), F.cross_entropy(z + made.generator(), meta.labels)
+        loss_of(made, z, meta), F.cross_entropy(z + made.generator(), meta.labels)
     )  # the second turn: no meta batch beside it
 
 
@@ -211,7 +211,7 @@ def test_in_the_warm_up_the_corrector_learns_to_give_the_label_back():
     with torch.no_grad():
         made.corrector.layers[4].bias.fill_(-2.0)
     z = torch.randn(len(data.labels), CLASSES)
-    torch.testing.assert_close(made.objective(z, data), F.cross_entropy(z, data.labels))
+    torch.testing.assert_close(loss_of(made, z, data), F.cross_entropy(z, data.labels))
     ready = made.prepare(data, Networks(network(), None, no_scan))
     before, margins = made.trust(data).mean(), made.generator().clone()
     for _ in range(60):
@@ -281,7 +281,7 @@ def meta_loss_after_a_real_step(model, made, data, step, momenta):
 def test_the_meta_gradient_is_the_finite_difference_of_an_optimisers_step(way, step, monkeypatch):
     model, made, data, optimizer = prepared(step)
     taken = []
-    monkeypatch.setattr(made, "learn", lambda gradient, batch: taken.extend(gradient))
+    monkeypatch.setattr(made, "learn", lambda gradient: taken.extend(gradient))
     model.train()
     forward = way(model, data.views[0])
     made.observe(forward.logits.detach(), data)
@@ -305,11 +305,11 @@ def test_the_look_ahead_leaves_weights_momenta_and_statistics_to_the_real_step(m
     """A step whose meta-gradient nobody takes is a plain step on the augmented images."""
     monkeypatch.setattr(dynamic_loss, "_draw", lambda logits: torch.zeros(len(logits), dtype=torch.int64))
     model, made, data, optimizer = prepared(STEPS[0])
-    monkeypatch.setattr(made, "learn", lambda gradient, batch: None)
+    monkeypatch.setattr(made, "learn", lambda gradient: None)
     training_step(model, made, optimizer, data, None)
     twin, other, same, theirs = prepared(STEPS[0])
     other.seen = torch.zeros(len(same.labels), CLASSES, dtype=torch.float64)
-    loss = other.objective(twin.train()(same.images), same)
+    loss = loss_of(other, twin.train()(same.images), same)
     theirs.update(torch.autograd.grad(loss, theirs.moved))
     for mine, plain in ((model, twin), (optimizer, theirs)):
         assert mine.state_dict().keys() == plain.state_dict().keys()

@@ -26,12 +26,9 @@ biases:
 methods:
   erm: {kind: erm, label: ERM}
   cmw-net:
-    kind: cmw-net
+    kind: erm
     label: CMW-Net
-    meta_set: lowest-2
-    meta_batch: 8
-    meta_every: 2
-    weight_net: {lr: 0.01}
+    weighting: {kind: cmw-net, meta_set: lowest-2, meta_batch: 8, meta_every: 2, weight_net: {lr: 0.01}}
   co-teaching: {kind: co-teaching, label: Co-teaching, forget_rate: 0.2}
   dynamic-loss: {kind: dynamic-loss, label: Dynamic Loss, start_epoch: 1}
 recipes:

@@ -29,10 +29,10 @@ TOLERANCE = 1e-4
 """Relative, of each loss."""
 CASES = {
     "erm": ("erm", {}),
-    "mw-net": ("mw-net", {}),
-    "cmw-net": ("cmw-net", {}),
-    "cmw-net sum": ("cmw-net", {"normalisation": "sum", "start_epoch": 1}),
-    "cmw-net lowest": ("cmw-net", {"meta_set": "lowest-3", "meta_every": 2}),
+    "mw-net": ("erm/mw-net", {}),
+    "cmw-net": ("erm/cmw-net", {}),
+    "cmw-net sum": ("erm/cmw-net", {"weighting": {"normalisation": "sum", "start_epoch": 1}}),
+    "cmw-net lowest": ("erm/cmw-net", {"weighting": {"meta_set": "lowest-3", "meta_every": 2}}),
 }
 SGD = {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4}
 

@@ -77,8 +77,8 @@ def test_captured_is_the_step_written_out(tmp_path, kind):
 
 
 def test_an_iteration_never_waits_for_the_host():
-    run = on_gpu("cmw-net")
-    current = state(run, "cmw-net", dropout=0.0)
+    run = on_gpu("erm/cmw-net")
+    current = state(run, "erm/cmw-net", dropout=0.0)
     for part in (current.model, current.method, current.optimizer, current.teacher):
         part.to(GPU)
     current.device, current.loss_sum = GPU, current.loss_sum.to(GPU)

@@ -35,6 +35,14 @@ WRONG = {
     "A room imports only from rooms below it": ("io/atomic.py", "cmw_pipeline.runtime.logs"),
     "Planning, drawing a bias and rendering need no torch": ("tables/markdown.py", "torch"),
     "Methods never import each other": ("methods/gce.py", "cmw_pipeline.methods.focal"),
+    "Weightings never import each other": (
+        "methods/weightings/mcw.py",
+        "cmw_pipeline.methods.weightings.l2rw",
+    ),
+    "The contract of the methods stands on no method and no part": (
+        "methods/base.py",
+        "cmw_pipeline.methods.parts.losses",
+    ),
     "The loop knows methods only by their contract": ("training/ema.py", "cmw_pipeline.methods.gce"),
     "What learns knows no files and no data sets": ("methods/elr.py", "cmw_pipeline.io.atomic"),
 }
@@ -364,7 +372,8 @@ CELL = "digits/asym-0.4/erm/quick/seed0"
 
 def body(**changes):
     erm = {"kind": "erm", "label": "ERM"}
-    cmw = {"kind": "cmw-net", "label": "CMW-Net", "meta_set": "clean-2"}
+    weighting = {"kind": "cmw-net", "meta_set": "clean-2"}
+    cmw = {"kind": "erm", "label": "CMW-Net", "weighting": weighting}
     return {
         "build": ["tiny"],
         "seeds": [0],
@@ -409,10 +418,10 @@ def with_name(place, text):
     elif place == "bias":
         content["biases"] = {"few": [text]}
     elif place == "meta_set":
-        content["methods"]["cmw-net"]["meta_set"] = text
+        content["methods"]["cmw-net"]["weighting"]["meta_set"] = text
     elif place == "weighting":
         run = f"digits/{text}/cmw-net/quick/seed0"
-        content["methods"]["t"] = {"kind": "transfer", "label": "T", "weighting": run}
+        content["methods"]["t"] = {"kind": "erm", "label": "T", "weighting": {"kind": "frozen", "run": run}}
     elif place != "tables":
         block[{"datasets": "dataset", "recipes": "recipe", "biases": "biases"}[place]] = text
     return content

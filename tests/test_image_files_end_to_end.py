@@ -17,12 +17,15 @@ datasets:
 biases:
   native: [none]
 methods:
-  cmw-net: {kind: cmw-net, label: CMW-Net, meta_set: lowest-2, meta_every: 2, weight_net: {lr: 0.01}}
+  cmw-net:
+    kind: erm
+    label: CMW-Net
+    weighting: {kind: cmw-net, meta_set: lowest-2, meta_every: 2, weight_net: {lr: 0.01}}
   erm: {kind: erm, label: ERM}
   moved:
-    kind: transfer-sl
+    kind: soft-labels
     label: CMW-Net-SL
-    weighting: own/none/cmw-net/tiny/seed0
+    weighting: {kind: frozen, run: own/none/cmw-net/tiny/seed0}
     start_epoch: 1
     memory: 0.9
     memory_start: given

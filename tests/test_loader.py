@@ -146,7 +146,7 @@ def test_a_small_pool_is_cycled_pass_by_pass():
 
 
 def plans_of(run, epoch, resumed_from=None):
-    current = state(run, "cmw-net" if run.meta else "erm")
+    current = state(run, "erm/cmw-net" if run.meta else "erm")
     current.epoch = epoch
     current.method.begin_epoch(epoch)
     current.meta_rows = torch.arange(40, 48)
@@ -182,12 +182,12 @@ def test_all_methods_of_a_seed_see_the_same_samples_in_the_same_order(monkeypatc
         return training_step(model, method, optimizer, batch, meta_batch, *ways)
 
     monkeypatch.setattr(program, "training_step", spy)
-    for kind in ("erm", "mw-net", "cmw-net"):
+    for kind in ("erm", "erm/mw-net", "erm/cmw-net"):
         seen[kind] = []
         run = task(kind)
         train(run, state(run, kind), loop.StopRequest(), tmp_path / kind)
     assert len(seen["erm"]) == 12
-    for kind in ("mw-net", "cmw-net"):
+    for kind in ("erm/mw-net", "erm/cmw-net"):
         for ours, theirs in zip(seen["erm"], seen[kind], strict=True):
             assert torch.equal(ours[0], theirs[0])
             assert torch.equal(ours[1], theirs[1])

@@ -5,14 +5,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import loss_of, options
 from torch import nn
 from torch.func import functional_call
 
-from cmw_pipeline.config.methods.weighting import CmwNet as CmwOptions
-from cmw_pipeline.config.methods.weighting import MwNet as MwOptions
 from cmw_pipeline.meta.lookahead import lookahead_gradient
 from cmw_pipeline.meta.tangent import Forward, LeanForward
-from cmw_pipeline.methods.base import Batch, Problem, weighted_mean
+from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.registry import build
 from cmw_pipeline.models.resnet32 import BasicBlock
 
@@ -42,14 +41,12 @@ def batch(seed, size=12):
 
 def method(kind, normalisation):
     problem = Problem(CLASSES, torch.repeat_interleave(torch.arange(CLASSES), torch.tensor([3, 9, 9, 40])))
-    options = {"mw-net": MwOptions, "cmw-net": CmwOptions}[kind](
-        kind=kind, label="-", meta_set="clean-1", normalisation=normalisation
-    )
-    return build(options, problem, seed=3).double()
+    made = options(f"erm/{kind}", weighting={"normalisation": normalisation})
+    return build(made, problem, seed=3).double()
 
 
 def hard_label(weighting, data):
-    return lambda z: weighting.objective(z, data)
+    return lambda z: loss_of(weighting, z, data)
 
 
 def soft_label(weighting, data):
@@ -60,7 +57,7 @@ def soft_label(weighting, data):
         given = F.cross_entropy(z, data.labels, reduction="none")
         guessed = F.cross_entropy(z, soft, reduction="none")
         v = weighting.weights(given.detach(), data)
-        return weighted_mean(given, v, "mean") + weighted_mean(guessed, 1 - v, "mean")
+        return (v * given).mean() + ((1 - v) * guessed).mean()
 
     return objective
 
@@ -182,9 +179,9 @@ def test_detached_normaliser_keeps_the_gradient_of_a_common_factor(way):
     (The published choice; a normaliser that is not detached would cancel the factor.)
     """
     model, weighting = network(), method("mw-net", "sum")
-    nn.init.zeros_(weighting.weight_net.heads.weight)
+    nn.init.zeros_(weighting.weighting.net.heads.weight)
     data, meta = batch(13), batch(14)
-    bias = weighting.weight_net.heads.bias
+    bias = weighting.weighting.net.heads.bias
 
     def attached(z):
         losses = F.cross_entropy(z, data.labels, reduction="none")
@@ -208,7 +205,7 @@ def test_frozen_parameters_are_not_moved_by_the_virtual_step(way):
     frozen = {k: p for k, p in model.named_parameters() if not p.requires_grad}
     buffers = {k: b.clone() for k, b in model.named_buffers()}
     z = functional_call(model, (trainable | frozen, buffers), (data.images,))
-    loss = weighting.objective(z, data)
+    loss = loss_of(weighting, z, data)
     gradient = torch.autograd.grad(loss, list(trainable.values()), create_graph=True)
     ahead = {k: w - LR * g for (k, w), g in zip(trainable.items(), gradient, strict=True)}
     buffers = {k: b.clone() for k, b in model.named_buffers()}

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter, ValidationError
+from tiny import LEARNING_PAIRS, loss_of, options
 from torch.func import functional_call
 from torchvision.ops import sigmoid_focal_loss
 from torchvision.transforms.v2.functional import rotate
@@ -21,13 +22,13 @@ from cmw_pipeline.meta.tangent import Forward as Pass
 from cmw_pipeline.methods.base import Batch, Networks, Problem
 from cmw_pipeline.methods.forward import anchor_transition
 from cmw_pipeline.methods.parts.losses import (
-    class_balanced_weights,
     focal,
     generalised_cross_entropy,
     ldam,
     sade,
 )
 from cmw_pipeline.methods.registry import build
+from cmw_pipeline.methods.weightings.effective_number import class_balanced_weights
 from cmw_pipeline.models import registry as models
 from cmw_pipeline.training import optim
 from cmw_pipeline.training.step import training_step
@@ -37,17 +38,14 @@ CLASSES = len(COUNTS)
 LABELS = torch.repeat_interleave(torch.arange(CLASSES), torch.tensor(COUNTS))
 PROBLEM = Problem(CLASSES, LABELS)
 EVEN = Problem(CLASSES, torch.arange(CLASSES).repeat(7))
-FIRST = {"first": {"method": "erm"}}
-LOSS_KINDS = ["focal", "class-balanced", "ldam", "gce", "forward", "sade"]
+WEIGHTINGS = ["class-balanced", "l2rw", "mcw", "mw-net", "cmw-net"]
+LOSS_KINDS = ["focal", "ldam", "gce", "forward", "sade"]
 
 
 def method(kind, problem=PROBLEM, **changes):
-    body = {"kind": kind, "label": "-"} | (FIRST if kind == "forward" else {})
-    if kind in ("l2rw", "mcw", "mw-net", "cmw-net"):
-        body |= {"meta_set": "clean-1"}
     if kind == "forward" and problem.first_logits is None:
         problem = replace(problem, first_logits=random_logits(len(problem.labels), seed=9))
-    return build(TypeAdapter(Options).validate_python(body | changes), problem, seed=3)
+    return build(options(kind, **changes), problem, seed=3)
 
 
 def random_logits(size=12, seed=0, experts=()):
@@ -68,17 +66,17 @@ def of(logits, seed=0):
 # --- before the start
 
 
-@pytest.mark.parametrize("kind", [*LOSS_KINDS, "l2rw", "mcw", "mw-net", "cmw-net"])
+@pytest.mark.parametrize("kind", [*LOSS_KINDS, *(f"erm/{w}" for w in WEIGHTINGS)])
 def test_before_its_start_epoch_a_loss_is_plain_mean_cross_entropy(kind):
     waiting = method(kind, start_epoch=2)
     z, data = of(random_logits(experts=(3,) if kind == "sade" else ()))
     plain = sum(F.cross_entropy(part, data.labels) for part in (z.unbind(1) if kind == "sade" else [z]))
     for epoch in range(4):
         waiting.begin_epoch(epoch)
-        found = waiting.objective(z, data).detach()
+        found = loss_of(waiting, z, data).detach()
         if epoch < 2:
             torch.testing.assert_close(found, plain)
-        elif kind != "l2rw":  # without a meta step, its weights are even
+        elif kind != "erm/l2rw":  # without a meta step, its weights are even
             assert abs(float(found - plain)) > 1e-3
 
 
@@ -133,8 +131,8 @@ def test_class_weights_written_out():
 @pytest.mark.parametrize(("problem", "beta"), [(EVEN, 0.9999), (PROBLEM, 0.0)])
 def test_class_balanced_on_even_classes_is_erm(problem, beta, normalisation):
     z, data = of(random_logits())
-    balanced = method("class-balanced", problem, beta=beta, normalisation=normalisation)
-    torch.testing.assert_close(balanced.objective(z, data), F.cross_entropy(z, data.labels))
+    balanced = method("erm/class-balanced", problem, weighting={"beta": beta, "normalisation": normalisation})
+    torch.testing.assert_close(loss_of(balanced, z, data), F.cross_entropy(z, data.labels))
 
 
 def test_the_two_normalisers_of_class_balanced():
@@ -142,14 +140,16 @@ def test_the_two_normalisers_of_class_balanced():
     weights = class_balanced_weights(torch.tensor(COUNTS), 0.9999)
     by_mass = F.cross_entropy(z, data.labels, weight=weights)  # PyTorch divides by the sum of weights
     by_size = F.cross_entropy(z, data.labels, weight=weights, reduction="sum") / len(z)
-    torch.testing.assert_close(method("class-balanced", normalisation="sum").objective(z, data), by_mass)
-    torch.testing.assert_close(method("class-balanced").objective(z, data), by_size)
+    torch.testing.assert_close(
+        loss_of(method("erm/class-balanced", weighting={"normalisation": "sum"}), z, data), by_mass
+    )
+    torch.testing.assert_close(loss_of(method("erm/class-balanced"), z, data), by_size)
     assert abs(float(by_mass - by_size)) > 1e-3
 
 
 def test_class_balanced_focal_weighs_the_focal_loss():
     z, data = of(random_logits())
-    found = method("class-balanced", gamma=0.5, form="sigmoid").objective(z, data)
+    found = loss_of(method("focal/class-balanced", gamma=0.5), z, data)
     weights = class_balanced_weights(torch.tensor(COUNTS), 0.9999)[data.labels]
     torch.testing.assert_close(found, (weights * focal(0.5, "sigmoid")(z, data.labels)).mean())
 
@@ -169,9 +169,9 @@ def test_ldam_written_out():
     data = batch()
     cosines = torch.rand(12, CLASSES) * 2 - 1
     expected = F.cross_entropy(behind_margins(cosines, data.labels), data.labels)
-    torch.testing.assert_close(method("ldam").objective(30 * cosines, data), expected)
+    torch.testing.assert_close(loss_of(method("ldam"), 30 * cosines, data), expected)
     assert margins().max() == 0.5
-    assert method("ldam").head == "cosine"
+    assert method("ldam").facts.head == "cosine"
 
 
 def test_ldam_without_a_margin_is_cross_entropy():
@@ -182,13 +182,13 @@ def test_ldam_without_a_margin_is_cross_entropy():
 
 def test_drw_brings_the_class_weights_late():
     data, cosines = batch(), torch.rand(12, CLASSES) * 2 - 1
-    drw = method("ldam", reweight_from=2)
+    drw = method("ldam/class-balanced", weighting={"start_epoch": 2, "normalisation": "sum"})
     weights = class_balanced_weights(torch.tensor(COUNTS), 0.9999)
     shifted = behind_margins(cosines, data.labels)
     early, late = F.cross_entropy(shifted, data.labels), F.cross_entropy(shifted, data.labels, weight=weights)
     for epoch, expected in enumerate([early, early, late, late]):
         drw.begin_epoch(epoch)
-        torch.testing.assert_close(drw.objective(30 * cosines, data), expected)
+        torch.testing.assert_close(loss_of(drw, 30 * cosines, data), expected)
         expected_weights = weights[data.labels] if epoch >= 2 else torch.ones(12)
         torch.testing.assert_close(drw.weights(torch.zeros(12), data), expected_weights)
 
@@ -229,7 +229,7 @@ def test_truncated_gce_leaves_out_improbable_labels_from_the_choice_on():
         truncated.between_epochs(epoch, networks)
         assert len(asked) == due.get(epoch, 0)
         expected = (kept[data.rows] * losses).mean() if epoch >= 3 else losses.mean()
-        torch.testing.assert_close(truncated.objective(z, data), expected)
+        torch.testing.assert_close(loss_of(truncated, z, data), expected)
     assert all(network is networks.student for network in asked)
 
 
@@ -246,7 +246,7 @@ def test_forward_with_an_identity_is_cross_entropy():
     corrected = method("forward")
     corrected.transition.copy_(torch.eye(CLASSES))
     z, data = of(random_logits())
-    torch.testing.assert_close(corrected.objective(z, data), F.cross_entropy(z, data.labels))
+    torch.testing.assert_close(loss_of(corrected, z, data), F.cross_entropy(z, data.labels))
 
 
 def test_forward_is_the_loss_of_the_prediction_behind_the_noise():
@@ -255,7 +255,7 @@ def test_forward_is_the_loss_of_the_prediction_behind_the_noise():
     corrected.transition.copy_(transition)
     z, data = of(random_logits())
     given = z.softmax(dim=1) @ transition
-    torch.testing.assert_close(corrected.objective(z, data), F.nll_loss(given.log(), data.labels))
+    torch.testing.assert_close(loss_of(corrected, z, data), F.nll_loss(given.log(), data.labels))
     sure = torch.full((1, CLASSES), -50.0).index_fill(1, torch.tensor([0]), 50.0)  # truly class 0
     seen = corrected.losses(sure, Batch(sure, torch.tensor([1]), torch.tensor([0])))
     assert seen.item() == pytest.approx(-math.log(0.4), rel=1e-5)
@@ -312,8 +312,8 @@ def test_sade_written_out():
         + F.cross_entropy(z[:, 1] + prior.log(), data.labels)
         + F.cross_entropy(z[:, 2] + prior.log() - 2 * inverted.log(), data.labels)
     )
-    torch.testing.assert_close(method("sade").objective(z, data), expected)
-    assert method("sade").head == "experts"
+    torch.testing.assert_close(loss_of(method("sade"), z, data), expected)
+    assert method("sade").facts.head == "experts"
 
 
 def test_the_inverted_prior_reverses_the_ranks_wherever_the_classes_stand():
@@ -329,7 +329,7 @@ def test_the_inverted_prior_reverses_the_ranks_wherever_the_classes_stand():
 def test_sade_at_an_even_prior_is_three_cross_entropies():
     z, data = of(random_logits(experts=(3,)))
     expected = sum(F.cross_entropy(z[:, expert], data.labels) for expert in range(3))
-    torch.testing.assert_close(method("sade", EVEN).objective(z, data), expected)
+    torch.testing.assert_close(loss_of(method("sade", EVEN), z, data), expected)
 
 
 # --- the meta-learned weightings: closed forms and other base losses
@@ -376,35 +376,35 @@ def learn(weighting, model, data, meta, lr):
         lr,
         weighting.theta(data),
     )
-    weighting.learn(gradient, data)
+    weighting.learn(gradient)
     return gradient
 
 
 @pytest.mark.parametrize("lr", [0.3, 0.001])
 @pytest.mark.usefixtures("double")
 def test_l2rw_weighs_by_the_agreement_of_gradients_whatever_the_rate(lr):
-    model, weighting, data, meta = classifier(), method("l2rw"), batch(1), batch(2)
+    model, weighting, data, meta = classifier(), method("erm/l2rw"), batch(1), batch(2)
     useful = agreement(model, data, meta).clamp(min=0)
     assert 0 < int((useful > 0).sum()) < len(useful)
     expected = useful / useful.sum()
     learn(weighting, model, data, meta, lr)
-    torch.testing.assert_close(weighting.batch_weights, expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(weighting.weighting.useful, expected, rtol=1e-9, atol=1e-12)
     z = random_logits().double()
     losses = F.cross_entropy(z, data.labels, reduction="none")
-    torch.testing.assert_close(weighting.objective(z, data), (expected * losses).sum())
-    torch.testing.assert_close(weighting.objective(z, data), losses.mean())  # the next batch starts anew
+    torch.testing.assert_close(loss_of(weighting, z, data), (expected * losses).sum())
+    torch.testing.assert_close(loss_of(weighting, z, data), losses.mean())  # the next batch starts anew
 
 
 def test_l2rw_leaves_a_batch_of_no_use_alone():
-    weighting, (z, data) = method("l2rw"), of(random_logits())
-    weighting.learn([torch.ones(12)], data)
-    assert weighting.objective(z, data).item() == 0.0
+    weighting, (z, data) = method("erm/l2rw"), of(random_logits())
+    weighting.learn([torch.ones(12)])
+    assert loss_of(weighting, z, data).item() == 0.0
 
 
 @pytest.mark.usefixtures("double")
 def test_mcw_corrects_by_a_hundredth_of_rate_times_agreement():
     lr = 0.2
-    model, weighting, data, meta = classifier(), method("mcw"), batch(1), batch(2)
+    model, weighting, data, meta = classifier(), method("erm/mcw"), batch(1), batch(2)
     weights = dict(model.named_parameters())
     a = class_balanced_weights(torch.tensor(COUNTS), 0.9999)[data.labels]
     losses = F.cross_entropy(at(model, weights, data), data.labels, reduction="none")
@@ -412,11 +412,11 @@ def test_mcw_corrects_by_a_hundredth_of_rate_times_agreement():
     ahead = {name: w - lr * g for (name, w), g in zip(weights.items(), moves, strict=True)}
     expected = 0.01 * lr * agreement(model, data, meta, ahead)
     learn(weighting, model, data, meta, lr)
-    torch.testing.assert_close(weighting.correction, expected, rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(weighting.weighting.correction, expected, rtol=1e-8, atol=1e-12)
     z = random_logits().double()
     losses = F.cross_entropy(z, data.labels, reduction="none")
-    torch.testing.assert_close(weighting.objective(z, data), ((a + expected) * losses).mean())
-    torch.testing.assert_close(weighting.objective(z, data), (a * losses).mean())  # used once
+    torch.testing.assert_close(loss_of(weighting, z, data), ((a + expected) * losses).mean())
+    torch.testing.assert_close(loss_of(weighting, z, data), (a * losses).mean())  # used once
 
 
 def test_a_sample_that_is_in_the_meta_set_gains_and_its_opposite_loses():
@@ -424,57 +424,24 @@ def test_a_sample_that_is_in_the_meta_set_gains_and_its_opposite_loses():
     model, data = classifier(), batch(1)
     wrong = replace(data, labels=data.labels.index_put((torch.tensor(0),), (data.labels[0] + 1) % CLASSES))
     for told in (data, wrong):
-        weighting = method("mcw")
+        weighting = method("erm/mcw")
         learn(weighting, model, told, data, 1e-3)
-        assert (float(weighting.correction[0]) > 0) == (told is data)
+        assert (float(weighting.weighting.correction[0]) > 0) == (told is data)
 
 
-BASES = ["ce", "ldam", "sade"]
-HEADS = {"ce": "linear", "ldam": "cosine", "sade": "experts"}
-
-
-@pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("kind", ["l2rw", "mcw", "mw-net", "cmw-net"])
-@pytest.mark.usefixtures("double")
-def test_the_meta_gradient_is_that_of_double_backward_for_every_base_loss(kind, base):
-    weighting, data, meta = method(kind, base_loss=base), batch(1), batch(2)
-    assert weighting.head == HEADS[base]
-    model = classifier(weighting.head)
-    weights = dict(model.named_parameters())
-    theta = weighting.theta(data)
-    moves = slopes(weighting.virtual_objective(at(model, weights, data), data), weights, create_graph=True)
-    ahead = {name: w - 0.1 * g for (name, w), g in zip(weights.items(), moves, strict=True)}
-    z = at(model, ahead, meta)
-    predicted = z.mean(dim=1) if base == "sade" else z
-    expected = torch.autograd.grad(F.cross_entropy(predicted, meta.labels), theta)
-    found = lookahead_gradient(
-        Pass(model, data.images),
-        lambda z: weighting.virtual_objective(z, data),
-        meta.images,
-        lambda z: weighting.meta_objective(z, meta),
-        0.1,
-        theta,
-    )
-    for mine, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-11)
-    assert max(float(g.abs().max()) for g in found) > 0
-
-
-@pytest.mark.parametrize("base", BASES)
-def test_the_weighted_objective_of_every_base_loss(base):
-    weighting = method("mw-net", base_loss=base, start_epoch=1, normalisation="sum")
-    z, data = of(random_logits(experts=(3,) if base == "sade" else ()))
-    counts = torch.tensor(COUNTS)
-    if base == "sade":
-        loss = early = sade(counts)(z, data.labels)
-    else:  # LDAM starts as cross-entropy on its cosine head
-        early = F.cross_entropy(z, data.labels, reduction="none")
-        loss = ldam(counts)(z, data.labels) if base == "ldam" else early
+@pytest.mark.parametrize("kind", ["erm", "ldam", "sade"])
+def test_the_weighted_objective_of_a_loss_and_its_head(kind):
+    weighting = method(f"{kind}/mw-net", start_epoch=1, weighting={"normalisation": "sum"})
+    z, data = of(random_logits(experts=(3,) if kind == "sade" else ()))
+    parts = z.unbind(1) if kind == "sade" else [z]
+    early = sum(F.cross_entropy(part, data.labels, reduction="none") for part in parts)
+    written_out = {"ldam": ldam, "sade": sade}.get(kind)
+    loss = early if written_out is None else written_out(torch.tensor(COUNTS))(z, data.labels)
     weighting.begin_epoch(0)
-    torch.testing.assert_close(weighting.objective(z, data), early.mean())
+    torch.testing.assert_close(loss_of(weighting, z, data), early.mean())
     weighting.begin_epoch(1)
-    v = weighting.weight_net(loss, torch.zeros_like(data.labels)).detach()
-    torch.testing.assert_close(weighting.objective(z, data), (v * loss).sum() / v.sum())
+    v = weighting.weighting.net(loss, torch.zeros_like(data.labels)).detach()
+    torch.testing.assert_close(loss_of(weighting, z, data), (v * loss).sum() / v.sum())
 
 
 # --- all of them train
@@ -483,14 +450,15 @@ def test_the_weighted_objective_of_every_base_loss(base):
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [(kind, {}) for kind in LOSS_KINDS]
-    + [("focal", {"form": "softmax"}), ("class-balanced", {"form": "sigmoid", "gamma": 0.5})]
-    + [(kind, {"base_loss": base}) for kind in ("l2rw", "mcw", "cmw-net") for base in BASES],
+    + [("focal", {"form": "softmax"}), ("focal/class-balanced", {"gamma": 0.5})]
+    + [(f"{kind}/{weighting}", {}) for kind in ("erm", "ldam", "sade") for weighting in ("l2rw", "mcw")]
+    + [(f"{kind}/cmw-net", {"weighting": {"weight_net": {"lr": 1e-3}}}) for kind in ("erm", "ldam", "sade")],
 )
 def test_every_loss_trains_a_network(kind, changes):
     trained, data = method(kind, **changes), batch(3, 24)
-    model = classifier(trained.head)
+    model = classifier(trained.facts.head)
     optimizer = optim.Sgd(model.parameters(), Optimizer(lr=0.05))
-    meta = data if kind in ("l2rw", "mcw", "cmw-net") else None
+    meta = data if kind in LEARNING_PAIRS else None
     before = copy.deepcopy(model)
     for _ in range(40):
         training_step(model, trained, optimizer, data, meta)

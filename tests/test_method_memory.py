@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import CLASSES, options, recipe, state, task
+from tiny import CLASSES, loss_of, options, recipe, state, task
 
 from cmw_pipeline.methods.base import Batch, Networks, Problem
 from cmw_pipeline.methods.registry import build
@@ -42,7 +42,7 @@ def test_before_its_start_epoch_each_is_plain_mean_cross_entropy(kind):
         made.begin_epoch(epoch)
         made.between_epochs(epoch, NOBODY)
         made.observe(z, data)
-        torch.testing.assert_close(made.objective(z, data), plain)
+        torch.testing.assert_close(loss_of(made, z, data), plain)
 
 
 NEUTRAL = {
@@ -85,7 +85,7 @@ def test_elrs_loss_written_out_for_one_sample():
     t = [0.6 * 0.4 * a + 0.4 * b for a, b in zip(first, second, strict=True)]
     expected = -math.log(second[1]) + 2 * math.log(1 - sum(a * b for a, b in zip(t, second, strict=True)))
     assert LABELS[7] == 1
-    assert made.objective(now, batch([7])).item() == pytest.approx(expected, rel=1e-5)
+    assert loss_of(made, now, batch([7])).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_elrs_targets_hold_one_minus_beta_to_the_n():
@@ -102,7 +102,7 @@ def test_elrs_gradient_is_cross_entropys_plus_a_pull_towards_the_target():
     made, data = method("elr", memory=0.5, strength=3.0), batch(range(5))
     made.observe(logits(3, 5), data)
     z = logits(4, 5).requires_grad_()
-    (found,) = torch.autograd.grad(made.objective(z, data), z)
+    (found,) = torch.autograd.grad(loss_of(made, z, data), z)
     p, t = z.detach().softmax(1), made.targets[:5]
     inner = (t * p).sum(1, keepdim=True)
     expected = p - F.one_hot(data.labels, CLASSES) - 3 * p * (t - inner) / (1 - inner)
@@ -113,7 +113,7 @@ def test_elr_stays_finite_when_sure_of_itself():
     made, data = method("elr", memory=0.0, strength=7.0), batch([0, 6])
     z = (torch.eye(CLASSES)[:2] * 1e4).requires_grad_()
     made.observe(z.detach(), data)
-    loss = made.objective(z, data)
+    loss = loss_of(made, z, data)
     assert torch.isfinite(loss)
     assert torch.isfinite(torch.autograd.grad(loss, z)[0]).all()
 
@@ -129,7 +129,7 @@ def test_sats_targets_start_at_the_labels_and_the_loss_is_weighted_by_their_larg
     np.testing.assert_allclose(made.targets[data.rows].numpy(), targets, rtol=1e-5)
     w = targets.max(axis=1)
     losses = -(targets * z.log_softmax(1).numpy()).sum(axis=1)
-    assert made.objective(z, data).item() == pytest.approx((w * losses).sum() / w.sum(), rel=1e-5)
+    assert loss_of(made, z, data).item() == pytest.approx((w * losses).sum() / w.sum(), rel=1e-5)
 
 
 def test_a_confident_network_turns_a_wrong_label_round():
@@ -165,7 +165,7 @@ def test_plc_corrects_what_falls_below_the_threshold_and_nothing_else():
         expected[0] = 2 if flips else 0
         assert torch.equal(made.corrected, expected)
         z = logits(5, 2)
-        torch.testing.assert_close(made.objective(z, batch([0, 6])), F.cross_entropy(z, expected[[0, 6]]))
+        torch.testing.assert_close(loss_of(made, z, batch([0, 6])), F.cross_entropy(z, expected[[0, 6]]))
 
 
 def test_plcs_threshold_rises_only_when_corrections_dry_up_and_never_beyond_its_end():
@@ -245,4 +245,4 @@ def test_lrts_loss_equals_that_with_the_published_matrices():
     column = F.one_hot(made.corrected[data.rows], CLASSES).float()
     retro = -(torch.einsum("bkj,bj->bk", matrices[data.rows], column) * log_p).sum(1)
     expected = F.cross_entropy(z, torch.tensor([2, 1, 2])) + retro.mean()
-    torch.testing.assert_close(made.objective(z, data), expected)
+    torch.testing.assert_close(loss_of(made, z, data), expected)

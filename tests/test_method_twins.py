@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import CLASSES, TRAIN, network, options, recipe, state, task
+from tiny import CLASSES, TRAIN, loss_of, network, options, recipe, state, task
 from torch import nn
 
 from cmw_pipeline.methods.base import Batch, Networks, Problem
-from cmw_pipeline.methods.parts.mixing import draw_lambda, draw_partners
+from cmw_pipeline.methods.mixup import draw_lambda, draw_partners
 from cmw_pipeline.methods.parts.towers import tower_losses
 from cmw_pipeline.methods.parts.twin_selection import smallest
 from cmw_pipeline.methods.registry import build
@@ -46,10 +46,10 @@ def both_alone(z, labels=LABELS):
 @pytest.mark.parametrize("kind", KINDS)
 def test_before_the_start_epoch_each_network_learns_by_plain_cross_entropy(kind):
     made, z = method(kind, start_epoch=1), logits(0)
-    assert made.towers == 2
+    assert made.facts.towers == 2
     data = batch()
     assert made.prepare(data, Networks(nn.Identity(), None, lambda network: z)) is data
-    torch.testing.assert_close(made.objective(z, batch()), both_alone(z))
+    torch.testing.assert_close(loss_of(made, z, batch()), both_alone(z))
 
 
 def test_tower_losses_take_hard_and_soft_labels_of_all_or_of_each():
@@ -66,7 +66,7 @@ def test_tower_losses_take_hard_and_soft_labels_of_all_or_of_each():
 def test_co_teaching_that_forgets_nothing_is_cross_entropy():
     for seed in range(3):
         z = logits(seed)
-        loss = method("co-teaching", forget_rate=0.0).objective(z, batch())
+        loss = loss_of(method("co-teaching", forget_rate=0.0), z, batch())
         torch.testing.assert_close(loss, both_alone(z))
 
 
@@ -76,14 +76,14 @@ def test_co_teaching_takes_the_others_small_losses():
     kept = [np.argsort(row)[: int(0.6 * SIZE)] for row in losses]
     assert set(kept[0]) != set(kept[1])
     expected = losses[0][kept[1]].mean() + losses[1][kept[0]].mean()
-    assert made.objective(z, batch()).item() == pytest.approx(expected, rel=1e-6)
+    assert loss_of(made, z, batch()).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_decoupling_learns_from_disagreements_only():
     z = logits(3)
     differ = z[:, 0].argmax(1) != z[:, 1].argmax(1)
     assert 0 < int(differ.sum()) < SIZE
-    loss = method("decoupling").objective(z, batch())
+    loss = loss_of(method("decoupling"), z, batch())
     torch.testing.assert_close(loss, both_alone(z[differ], LABELS[differ]))
 
 
@@ -91,7 +91,7 @@ def test_decoupling_learns_from_disagreements_only():
 def test_nothing_chosen_gives_no_gradient_and_no_nan(kind):
     same = torch.randn(SIZE, 1, CLASSES).expand(-1, 2, -1).clone().requires_grad_()
     changes = {"forget_rate": 1.0, "ramp_epochs": 0} if kind == "peer-learning" else {}
-    loss = method(kind, **changes).objective(same, batch())
+    loss = loss_of(method(kind, **changes), same, batch())
     assert loss.item() == 0
     assert float(torch.autograd.grad(loss, same)[0].abs().max()) == 0
 
@@ -108,7 +108,7 @@ def test_peer_learning_adds_the_others_small_losses_among_the_agreements():
         small = sorted(agree, key=lambda i: losses[other][i])[: int((1 - 0.35) * len(agree))]
         chosen = differ + small
         expected += sum(losses[mine][i] for i in chosen) / len(chosen)
-    assert made.objective(z, batch()).item() == pytest.approx(expected, rel=1e-6)
+    assert loss_of(made, z, batch()).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_peer_learning_on_agreeing_networks_is_co_teaching_and_with_nothing_kept_decoupling():
@@ -120,9 +120,9 @@ def test_peer_learning_on_agreeing_networks_is_co_teaching_and_with_nothing_kept
     agreeing = agreeing[agreeing[:, 0].argmax(1) == agreeing[:, 1].argmax(1)]
     some = Batch(torch.empty(0), LABELS[: len(agreeing)], torch.arange(len(agreeing)))
     peer, co = (method(kind, epoch=9, forget_rate=0.3) for kind in ("peer-learning", "co-teaching"))
-    assert torch.equal(peer.objective(agreeing, some), co.objective(agreeing, some))
+    assert torch.equal(loss_of(peer, agreeing, some), loss_of(co, agreeing, some))
     nothing = method("peer-learning", epoch=20, forget_rate=1.0)
-    assert torch.equal(nothing.objective(z, batch()), method("decoupling").objective(z, batch()))
+    assert torch.equal(loss_of(nothing, z, batch()), loss_of(method("decoupling"), z, batch()))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.35, 0.65, 0.7, 0.9, 1.0])
@@ -185,7 +185,7 @@ def test_elr_plus_without_strength_and_mixup_is_cross_entropy():
     made, twins, networks, data = elr_plus(strength=0.0, mixup=0.0)
     ready = made.prepare(data, networks)
     z = twins.train()(ready.images)
-    torch.testing.assert_close(made.objective(z, ready), both_alone(z))
+    torch.testing.assert_close(loss_of(made, z, ready), both_alone(z))
 
 
 @pytest.mark.parametrize("refine", [False, True])
@@ -210,7 +210,7 @@ def test_elr_pluss_loss_written_out(refine):
         cross = -(y * z[:, mine].log_softmax(1)).sum(1)
         ramp = math.exp(-5 * (1 - 1 / 4) ** 2)
         expected += (cross + ramp * 2.0 * (1 - (q * p).sum(1)).log()).mean()
-    torch.testing.assert_close(made.objective(z, ready), expected)
+    torch.testing.assert_close(loss_of(made, z, ready), expected)
 
 
 def test_the_averages_decay_is_ramped_up():

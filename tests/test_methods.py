@@ -1,16 +1,14 @@
 """What each method's objective is, and that a training step does what it says and nothing beside."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from pydantic import TypeAdapter
+from tiny import loss_of, options
 from torch import nn
 
-from cmw_pipeline.config.methods import Method as Options
 from cmw_pipeline.config.schema import Optimizer
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.meta.class_groups import group_classes
@@ -22,18 +20,15 @@ from cmw_pipeline.training import optim
 from cmw_pipeline.training.step import training_step
 
 CLASSES = 4
-PROBLEM = Problem(CLASSES, torch.repeat_interleave(torch.arange(CLASSES), torch.tensor([3, 9, 11, 40])))
 
 
 def method(kind, seed=3, **changes):
-    body = {"kind": kind, "label": "-"} | changes
-    problem = PROBLEM
-    if kind in ("mw-net", "cmw-net"):
-        body = {"meta_set": "clean-1", "weight_net": {"lr": 1e-2}} | body
-    if kind == "transfer":
-        body["weighting"] = "digits/none/cmw-net/quick/seed0"
-        problem = replace(PROBLEM, weighting=exported())
-    return build(TypeAdapter(Options).validate_python(body), problem, seed)
+    """ERM, or ERM under a weighting; changes are those of the weighting, but for ``start_epoch``."""
+    body = {"start_epoch": changes.pop("start_epoch")} if "start_epoch" in changes else {}
+    pair = "erm" if kind == "erm" else f"erm/{kind}"
+    return build(
+        options(pair, **body, weighting=changes) if changes else options(pair, **body), PROBLEM, seed
+    )
 
 
 def exported():
@@ -41,6 +36,10 @@ def exported():
     net = Net(100, 3)
     net.loss_max.fill_(100.0)
     return WeightingFunction(net, [0, 1], {})
+
+
+LABELS = torch.repeat_interleave(torch.arange(CLASSES), torch.tensor([3, 9, 11, 40]))
+PROBLEM = Problem(CLASSES, LABELS, exported())
 
 
 def plain_network():
@@ -60,12 +59,12 @@ def batch(seed, size=12, side=8):
 
 def optimisers(model, weighting, lr=0.1):
     options = Optimizer(lr=lr, momentum=0.9, weight_decay=1e-2)
-    return optim.Sgd(model.parameters(), options), getattr(weighting, "adam", None)
+    return optim.Sgd(model.parameters(), options), getattr(weighting.weighting, "adam", None)
 
 
 def gradient(weighting, model, data):
     model = copy.deepcopy(model)
-    loss = weighting.objective(model(data.images), data)
+    loss = loss_of(weighting, model(data.images), data)
     return torch.autograd.grad(loss, list(model.parameters()))
 
 
@@ -80,8 +79,8 @@ def logits(seed=0, size=12):
 @pytest.mark.parametrize("kind", ["mw-net", "cmw-net"])
 def test_a_zero_head_weighs_all_alike_and_gives_erms_gradient_up_to_a_factor(kind, normalisation, factor):
     weighting = method(kind, normalisation=normalisation)
-    nn.init.zeros_(weighting.weight_net.heads.weight)
-    nn.init.zeros_(weighting.weight_net.heads.bias)  # sigmoid(0) = 1/2
+    nn.init.zeros_(weighting.weighting.net.heads.weight)
+    nn.init.zeros_(weighting.weighting.net.heads.bias)  # sigmoid(0) = 1/2
     model, data = plain_network(), batch(1)
     for found, erm in zip(
         gradient(weighting, model, data), gradient(method("erm"), model, data), strict=True
@@ -90,11 +89,11 @@ def test_a_zero_head_weighs_all_alike_and_gives_erms_gradient_up_to_a_factor(kin
 
 
 @pytest.mark.parametrize("normalisation", ["mean", "sum"])
-@pytest.mark.parametrize("kind", ["mw-net", "cmw-net", "transfer"])
+@pytest.mark.parametrize("kind", ["mw-net", "cmw-net", "frozen"])
 def test_the_objective_is_the_weighted_cross_entropy_written_out(kind, normalisation):
     weighting = method(kind, normalisation=normalisation)
     data, z = batch(2), logits()
-    net = weighting.weighting.net if kind == "transfer" else weighting.weight_net
+    net = weighting.weighting.function.net if kind == "frozen" else weighting.weighting.net
     state = {name: t.detach() for name, t in net.state_dict().items()}
     groups = [0] * CLASSES if kind == "mw-net" else group_classes([3, 9, 11, 40], 3)
     total = mass = 0.0
@@ -105,7 +104,7 @@ def test_the_objective_is_the_weighted_cross_entropy_written_out(kind, normalisa
         v = torch.sigmoid(state["heads.weight"][group] @ hidden + state["heads.bias"][group])
         total, mass = total + float(v * loss), mass + float(v)
     expected = total / (len(z) if normalisation == "mean" else mass)
-    assert weighting.objective(z, data).item() == pytest.approx(expected, rel=1e-5)
+    assert loss_of(weighting, z, data).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_cmw_net_with_one_group_is_mw_net():
@@ -120,31 +119,31 @@ def test_cmw_net_with_one_group_is_mw_net():
     assert [name for name in ends[0] if not torch.equal(ends[0][name], ends[1][name])] == []
 
 
-@pytest.mark.parametrize("kind", ["mw-net", "cmw-net", "transfer"])
+@pytest.mark.parametrize("kind", ["mw-net", "cmw-net", "frozen"])
 def test_before_its_start_epoch_a_method_is_plain_mean_cross_entropy(kind):
     weighting = method(kind, start_epoch=3, normalisation="sum")
     data, z = batch(3), logits(3)
     plain = F.cross_entropy(z, data.labels)
-    assert torch.equal(weighting.objective(z, data), plain)  # before the first begin_epoch, too
+    assert torch.equal(loss_of(weighting, z, data), plain)  # before the first begin_epoch, too
     for epoch in range(5):
         weighting.begin_epoch(epoch)
-        assert torch.equal(weighting.objective(z, data), plain) == (epoch < 3)
+        assert torch.equal(loss_of(weighting, z, data), plain) == (epoch < 3)
 
 
 def test_erm_is_mean_cross_entropy_and_learns_nothing_more():
     data, z = batch(4), logits(4)
-    torch.testing.assert_close(method("erm").objective(z, data), F.cross_entropy(z, data.labels))
+    torch.testing.assert_close(loss_of(method("erm"), z, data), F.cross_entropy(z, data.labels))
     assert method("erm").state_dict() == {}
 
 
 @pytest.mark.parametrize("normalisation", ["mean", "sum"])
 def test_weights_that_all_vanish_give_a_finite_loss_and_a_zero_gradient(normalisation):
     weighting = method("cmw-net", normalisation=normalisation)
-    nn.init.zeros_(weighting.weight_net.heads.weight)
-    nn.init.constant_(weighting.weight_net.heads.bias, -1e4)
+    nn.init.zeros_(weighting.weighting.net.heads.weight)
+    nn.init.constant_(weighting.weighting.net.heads.bias, -1e4)
     data, model = batch(5), plain_network()
     assert weighting.weights(torch.rand(12), data).max().item() == 0.0
-    assert weighting.objective(model(data.images), data).item() == 0.0
+    assert loss_of(weighting, model(data.images), data).item() == 0.0
     assert all(float(g.abs().max()) == 0.0 for g in gradient(weighting, model, data))
     optimizer, _ = optimisers(model, weighting)
     assert float(training_step(model, weighting, optimizer, data, batch(6))) == 0.0
@@ -154,7 +153,7 @@ def test_weights_that_all_vanish_give_a_finite_loss_and_a_zero_gradient(normalis
 def test_equal_seeds_give_equal_weight_nets_and_leave_the_global_generator_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first, second, other = (method("cmw-net", seed=seed).weight_net.trunk.weight for seed in (1, 1, 2))
+    first, second, other = (method("cmw-net", seed=seed).weighting.net.trunk.weight for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
@@ -164,16 +163,16 @@ def test_equal_seeds_give_equal_weight_nets_and_leave_the_global_generator_alone
 
 
 def test_transfer_has_nothing_to_learn_and_groups_the_classes_at_hand():
-    weighting = method("transfer")
+    weighting = method("frozen")
     assert [p for p in weighting.parameters() if p.requires_grad] == []
-    assert weighting.weighting.groups.tolist() == [0, 1, 1, 2]
+    assert weighting.weighting.function.groups.tolist() == [0, 1, 1, 2]
     expected = exported().weigh(torch.full((4,), 1.5), torch.tensor([0, 1, 1, 2]))
     data = Batch(torch.empty(0), torch.arange(4), torch.arange(4))
     assert torch.equal(weighting.weights(torch.full((4,), 1.5), data), expected)
 
 
 def test_transfer_trains_the_classifier_and_not_the_function():
-    weighting, model = method("transfer").train(), plain_network()
+    weighting, model = method("frozen").train(), plain_network()
     frozen, start = copy.deepcopy(weighting.state_dict()), copy.deepcopy(model.state_dict())
     optimizer, meta = optimisers(model, weighting)
     assert meta is None
@@ -198,9 +197,9 @@ def test_the_virtual_step_leaves_no_trace_in_the_real_one(kind):
     momenta = [momentum.clone() for momentum in optimizer.momenta]
     loss = training_step(model, weighting, optimizer, data, batch(8))
     theta_after = weighting.state_dict()
-    assert not torch.equal(theta_after["weight_net.heads.bias"], theta_before["weight_net.heads.bias"])
+    assert not torch.equal(theta_after["weighting.net.heads.bias"], theta_before["weighting.net.heads.bias"])
 
-    expected_loss = weighting.objective(before(data.images), data)  # moves the statistics once
+    expected_loss = loss_of(weighting, before(data.images), data)  # moves the statistics once
     gradients = torch.autograd.grad(expected_loss, list(before.parameters()))
     assert float(loss) == expected_loss.item()
     for old, g, m, new, kept in zip(
@@ -222,7 +221,7 @@ def test_without_a_meta_batch_theta_stays():
     assert all(float(moment.abs().max()) == 0.0 for moment in meta.state_dict().values())
 
 
-@pytest.mark.parametrize("kind", ["erm", "mw-net", "cmw-net", "transfer"])
+@pytest.mark.parametrize("kind", ["erm", "mw-net", "cmw-net", "frozen"])
 def test_every_method_trains_a_plain_module(kind):
     weighting, model, data = method(kind), plain_network(), batch(9)
     optimizer, meta = optimisers(model, weighting, lr=0.05)
@@ -288,7 +287,7 @@ def test_a_meta_image_that_is_not_finite_stops_before_anything_moves():
 
 def test_a_weighting_that_is_not_finite_stops_before_the_classifier_moves():
     weighting = method("mw-net")
-    nn.init.constant_(weighting.weight_net.trunk.weight, torch.nan)
+    nn.init.constant_(weighting.weighting.net.trunk.weight, torch.nan)
     model = plain_network()
     optimizer, _ = optimisers(model, weighting)
     before = [p.detach().clone() for p in model.parameters()]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter
 from scipy import stats
+from tiny import loss_of
 from torch import nn
 
 from cmw_pipeline.config.methods import Method as Options
@@ -234,7 +235,7 @@ def test_before_correction_it_is_mixup(monkeypatch):
     seen = method.prepare(batch, asked(network()))
     torch.testing.assert_close(seen.images, 0.7 * batch.images + 0.3 * batch.images[partners])
     own, partner = (F.cross_entropy(logits, y) for y in (batch.labels, batch.labels[partners]))
-    torch.testing.assert_close(method.objective(logits, seen), 0.7 * own + 0.3 * partner)
+    torch.testing.assert_close(loss_of(method, logits, seen), 0.7 * own + 0.3 * partner)
 
 
 def test_no_mixing_and_no_wrong_labels_is_cross_entropy(monkeypatch):
@@ -242,7 +243,7 @@ def test_no_mixing_and_no_wrong_labels_is_cross_entropy(monkeypatch):
     method = at(m_correction(prior_penalty=0.0), 2, torch.zeros(100))
     batch, logits = some_batch(), torch.randn(12, CLASSES)
     seen = method.prepare(batch, asked(network()))
-    found = method.objective(logits, seen)
+    found = loss_of(method, logits, seen)
     assert found.item() == pytest.approx(F.cross_entropy(logits, batch.labels).item(), rel=1e-3)
 
 
@@ -273,7 +274,7 @@ def test_the_corrected_loss_written_out(monkeypatch, targets):
         total += (lam * end(i, i) + (1 - lam) * end(int(partners[i]), i)).item() / 12
     mean = logits.softmax(dim=1).mean(dim=0)
     total += (0.25 * (0.25 / mean).log()).sum().item()
-    assert method.objective(logits, seen).item() == pytest.approx(total, rel=1e-4)
+    assert loss_of(method, logits, seen).item() == pytest.approx(total, rel=1e-4)
     for found, expected in zip(net.buffers(), oracle.buffers(), strict=True):
         torch.testing.assert_close(found, expected)  # one pass in training mode, as published
 

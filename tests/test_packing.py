@@ -10,7 +10,7 @@ import torch
 from test_resume import finished
 
 TESTS = Path(__file__).parent
-KINDS = ["erm", "cmw-net", "cmw-net-sl"]
+KINDS = ["erm", "erm/cmw-net", "soft-labels/cmw-net"]
 WORKER = """
 import sys, torch
 from pathlib import Path

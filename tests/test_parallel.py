@@ -17,7 +17,11 @@ from cmw_pipeline.runtime.team import SOLO, Team
 from cmw_pipeline.stages.train import share
 from cmw_pipeline.training.loop import train
 
-KINDS = [("erm", {}), ("cmw-net", {"normalisation": "sum"}), ("mw-net", {"meta_every": 2})]
+KINDS = [
+    ("erm", {}),
+    ("erm/cmw-net", {"weighting": {"normalisation": "sum"}}),
+    ("erm/mw-net", {"weighting": {"meta_every": 2}}),
+]
 CHANGES = {"batch_size": 8, "network": {"name": "small-cnn", "width": 4}, "precision": "fp32"}
 TESTS = Path(__file__).parent
 
@@ -77,15 +81,17 @@ def test_two_processes_equal_one(pair, tmp_path, number):
 
 
 def test_what_needs_the_whole_batch_on_one_process_says_so():
-    run = task("cmw-net-sl", recipe=recipe(**CHANGES))
+    run = task("dividemix", recipe=recipe(**CHANGES))
     with pytest.raises(ConfigError, match="one process only"):
-        share(run, state(run, "cmw-net-sl"), Team(0, 2))
+        share(run, state(run, "dividemix"), Team(0, 2))
 
 
 def test_a_batch_that_cannot_be_divided_says_so():
-    run = task("cmw-net", recipe=Recipe.model_validate(recipe(**CHANGES).model_dump() | {"batch_size": 9}))
+    run = task(
+        "erm/cmw-net", recipe=Recipe.model_validate(recipe(**CHANGES).model_dump() | {"batch_size": 9})
+    )
     with pytest.raises(ConfigError, match=r"\[9, 4\] samples cannot be divided among 2"):
-        share(run, state(run, "cmw-net"), Team(0, 2))
+        share(run, state(run, "erm/cmw-net"), Team(0, 2))
 
 
 def test_shares_cover_a_batch_once():

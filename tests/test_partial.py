@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import CLASSES, TRAIN, options, state, task
+from tiny import CLASSES, TRAIN, loss_of, options, state, task
 
 from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.bias.partial import candidate_sets, draw_candidates
@@ -139,8 +139,8 @@ def test_proden_by_hand():
     p = logits.softmax(1)
     method.observe(logits, batch)
     first = -(0.5 * p[0, 1].log() + 0.5 * p[0, 2].log() + 0.5 * p[1, 0].log() + 0.5 * p[1, 1].log()) / 2
-    torch.testing.assert_close(method.objective(logits, batch), first)
-    torch.testing.assert_close(method.objective(logits, batch), first)
+    torch.testing.assert_close(loss_of(method, logits, batch), first)
+    torch.testing.assert_close(loss_of(method, logits, batch), first)
     moved = torch.tensor(
         [
             [p[1, 0] / (p[1, 0] + p[1, 1]), p[1, 1] / (p[1, 0] + p[1, 1]), 0],
@@ -151,7 +151,7 @@ def test_proden_by_hand():
     torch.testing.assert_close(method.targets, moved)
     method.observe(-logits, batch)
     later = -(moved[[1, 0]] * (-logits).log_softmax(1)).sum(1).mean()
-    torch.testing.assert_close(method.objective(-logits, batch), later)
+    torch.testing.assert_close(loss_of(method, -logits, batch), later)
 
 
 def test_proden_with_one_candidate_each_is_erm(tmp_path):
@@ -176,10 +176,11 @@ def test_all_classes_as_candidates_give_the_whole_prediction():
 def test_labels_from_a_first_run_stay_among_the_candidates():
     candidates = torch.tensor([[True, True, False], [False, True, True], [True, True, True]])
     logits = torch.tensor([[0.0, 1.0, 5.0], [9.0, 2.0, 3.0], [1.0, 0.0, 0.5]])
-    problem = Problem(3, torch.tensor([0, 1, 2]), first_logits=logits, candidates=candidates)
-    assert problem.first_labels.tolist() == [1, 2, 0]
-    alone = Problem(3, torch.tensor([0, 1, 2]), first_logits=logits)
-    assert alone.first_labels.tolist() == [0, 1, 2]
+    found = Problem(3, torch.tensor([0, 1, 2]), candidates=candidates).relabelled(logits)
+    assert found.labels.tolist() == [1, 2, 0]
+    assert found.labelled.all()
+    assert found.class_counts.tolist() == [1, 1, 1]
+    assert Problem(3, torch.tensor([0, 1, 2])).relabelled(logits).labels.tolist() == [0, 1, 2]
 
 
 def test_the_tiny_task_has_candidates():
@@ -199,7 +200,11 @@ biases: {tiny: [partial-0.3]}
 methods:
   erm: {kind: erm, label: ERM}
   proden: {kind: proden, label: PRODEN}
-  both: {kind: cmw-net-partial, label: Both, first: {method: proden}, start_epoch: 1, meta_every: 2}
+  both:
+    kind: erm
+    label: Both
+    labels_from: {method: proden}
+    weighting: {kind: cmw-net, meta_set: lowest-10, meta_every: 2, start_epoch: 1, normalisation: sum}
 recipes:
   quick:
     network: {name: small-cnn, width: 8}

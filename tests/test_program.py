@@ -3,17 +3,16 @@
 import pytest
 import torch
 from test_resume import assert_equal
-from tiny import META_KINDS, recipe, state, task
+from tiny import EACH, LEARNING_PAIRS, options, recipe, state, task
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from cmw_pipeline.errors import ConfigError
-from cmw_pipeline.methods.registry import METHODS
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training import program
 from cmw_pipeline.training.loop import train
 
-STEADY = [kind for kind in METHODS if METHODS[kind].steady and not kind.startswith("transfer")]
+STEADY = [pair for pair in EACH if options(pair).steady]
 
 
 def finished(folder, kind, dropout=0.3, **changes):
@@ -55,21 +54,21 @@ def test_a_second_pass_with_dropout_is_refused_in_a_compiled_step(tmp_path, monk
     """Its masks would be other ones; without dropout it is the iteration."""
     monkeypatch.setattr(torch, "compile", lambda graph, options: graph)
     with pytest.raises(ConfigError, match="compiled step"):
-        finished(tmp_path / "a", "cmw-net", compile=True, low_memory=True)
+        finished(tmp_path / "a", "erm/cmw-net", compile=True, low_memory=True)
     plain, traced = (
-        finished(tmp_path / name, "cmw-net", dropout=0.0, low_memory=True, compile=name == "traced")
+        finished(tmp_path / name, "erm/cmw-net", dropout=0.0, low_memory=True, compile=name == "traced")
         for name in ("plain", "traced")
     )
     assert_equal(traced, plain)
 
 
-@pytest.mark.parametrize("kind", ["erm", "cmw-net", "cmw-net-sl"])
+@pytest.mark.parametrize("kind", ["erm", "erm/cmw-net", "soft-labels/cmw-net"])
 @pytest.mark.parametrize("way", [{"low_memory": True}, {"channels_last": True}])
 def test_ways_that_only_cost_otherwise(tmp_path, kind, way):
     assert difference(finished(tmp_path / "a", kind), finished(tmp_path / "b", kind, **way)) < 2e-4
 
 
-@pytest.mark.parametrize("kind", [kind for kind in METHODS if not kind.startswith("transfer")])
+@pytest.mark.parametrize("kind", EACH)
 def test_every_method_runs_in_bf16_and_leaves_weights_and_memories_in_float32(tmp_path, kind):
     short = finished(tmp_path, kind, precision="bf16")
     dtypes = {tensor.dtype for tensor in short.tensors() if tensor.is_floating_point()}
@@ -77,7 +76,7 @@ def test_every_method_runs_in_bf16_and_leaves_weights_and_memories_in_float32(tm
     assert all(torch.isfinite(t).all() for t in short.tensors() if t.is_floating_point())
 
 
-@pytest.mark.parametrize("kind", ["erm", "cmw-net"])
+@pytest.mark.parametrize("kind", ["erm", "erm/cmw-net"])
 def test_bf16_is_near(tmp_path, kind):
     plain, short = (finished(tmp_path / name, kind, precision=name) for name in ("fp32", "bf16"))
     assert 0 < difference(plain, short) < 0.5
@@ -94,24 +93,24 @@ def iteration(kind):
     current.model = ResNet32(3, 4)
     current.optimizer = type(current.optimizer)(current.model.parameters(), run.recipe.optimizer)
     batch = program.Batch(torch.randn(10, 3, 32, 32), torch.arange(10) % 4, torch.arange(10))
-    meta = batch if kind in META_KINDS else None
+    meta = batch if kind in LEARNING_PAIRS else None
     return current, run.recipe, batch, meta
 
 
 def test_the_meta_step_costs_what_its_arithmetic_says():
     """Forward, virtual backward, meta pass, tangent, real backward: 10 forwards to ERM's 3."""
     flops = {}
-    for kind in ("erm", "cmw-net"):
+    for kind in ("erm", "erm/cmw-net"):
         current, body, batch, meta = iteration(kind)
         with FlopCounterMode(display=False) as counter:
             program.iterate(current, body, batch, meta, 1.0)
         flops[kind] = counter.get_total_flops()
-    assert flops["cmw-net"] / flops["erm"] <= 3.35
+    assert flops["erm/cmw-net"] / flops["erm"] <= 3.35
 
 
 def test_the_meta_step_launches_few_kernels():
     """Operations that start a kernel on a device; views and the like start none."""
-    current, body, batch, _ = iteration("cmw-net")
+    current, body, batch, _ = iteration("erm/cmw-net")
 
     def run(tensors):
         again = program.Batch(*tensors)

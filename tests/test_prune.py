@@ -22,7 +22,7 @@ bias_seed: 1
 datasets: {{digits: {{source: digits}}}}
 biases: {{tiny: [{bias}]}}
 methods:
-  cmw-net: {{kind: cmw-net, label: CMW-Net, meta_set: clean-2}}
+  cmw-net: {{kind: erm, label: CMW-Net, weighting: {{kind: cmw-net, meta_set: clean-2}}}}
 recipes:
   quick: {{network: {{name: small-cnn}}, optimizer: {{lr: 0.1}}, epochs: 1, batch_size: 100}}
 tables:

@@ -17,7 +17,7 @@ DIVIDEMIX = {
     "gmm_steps": 10,
 }
 """Train_webvision.py of DivideMix and of C2D."""
-SGD = {"lr": 0.01, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4}
+SGD = {"name": "sgd", "lr": 0.01, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4}
 HALVES = {"epochs": 80, "batch_size": 64, "schedule.milestones": [40], "schedule.factor": 0.1}
 """80 epochs, a tenth of the rate from epoch 40 on; the warm-up takes batches of 64."""
 SELFIE = {

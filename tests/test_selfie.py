@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.stats import entropy
-from tiny import CLASSES, options, recipe, state, task
+from tiny import CLASSES, loss_of, options, recipe, state, task
 
 from cmw_pipeline.config.document import read_document
 from cmw_pipeline.config.plan import Plan
@@ -94,7 +94,7 @@ def test_the_loss_is_the_mean_over_small_losses_and_refurbished_samples():
     targets = LABELS[rows].clone()
     targets[0] = 2
     losses = F.cross_entropy(z, targets, reduction="none")
-    torch.testing.assert_close(made.objective(z, batch(rows)), losses[[0, *small]].mean())
+    torch.testing.assert_close(loss_of(made, z, batch(rows)), losses[[0, *small]].mean())
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_in_the_warm_up_all_samples_count_and_nothing_is_refurbished():
     tell(made, [0, 1], [[1, 1]] * 4)
     assert (made.corrected == -1).all()
     z = torch.randn(2, CLASSES)
-    torch.testing.assert_close(made.objective(z, batch([0, 1])), F.cross_entropy(z, LABELS[:2]))
+    torch.testing.assert_close(loss_of(made, z, batch([0, 1])), F.cross_entropy(z, LABELS[:2]))
     made.begin_epoch(9)
     made.observe(saying([1, 1]), batch([0, 1]))
     assert made.corrected[:2].tolist() == [1, 1]  # the history of the warm-up counts
@@ -132,7 +132,7 @@ def test_a_restart_keeps_the_corrections_and_leaves_out_no_more_than_the_rest():
     early = method(again, start_epoch=2, first=first)
     z = torch.randn(3, CLASSES)
     torch.testing.assert_close(
-        early.objective(z, batch([0, 1, 23])), F.cross_entropy(z, torch.tensor([3, 3, 3]))
+        loss_of(early, z, batch([0, 1, 23])), F.cross_entropy(z, torch.tensor([3, 3, 3]))
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import CLASSES, network, options, recipe, state, task
+from tiny import CLASSES, loss_of, network, options, recipe, state, task
 
 from cmw_pipeline.methods import reed_like
 from cmw_pipeline.methods.base import Batch, Networks, Problem
@@ -52,12 +52,12 @@ def test_nt_xent_falls_when_views_meet_and_pictures_part():
 
 
 def test_the_loss_is_contrast_plus_probe_and_only_the_projection_moves_features():
-    made, model = method("simclr"), network(0.0, head=method("simclr").head)
+    made, model = method("simclr"), network(0.0, head=method("simclr").facts.head)
     data = Batch(images(0), LABELS, torch.arange(SIZE), (images(1),))
     ready = made.prepare(data, Networks(model, None, lambda n: torch.empty(0)))
     assert torch.equal(ready.images, torch.cat([images(0), images(1)]))
     z = model.train()(ready.images)
-    loss = made.objective(z, ready)
+    loss = loss_of(made, z, ready)
     probe, contrast = F.cross_entropy(z[:, :CLASSES], LABELS.repeat(2)), nt_xent(z[:, CLASSES:], 0.5).mean()
     torch.testing.assert_close(loss, probe + contrast)
     filters = model.features[0].weight
@@ -94,7 +94,7 @@ def test_both_views_are_strong_and_differ():
 
 
 def test_the_soft_label_comes_from_the_weak_view_and_the_gradient_from_the_strong_one():
-    made = method("cmw-net-sl", strong_view=True, mixup=0.0)
+    made = method("soft-labels", strong_view=True, mixup=0.0)
     assert [s.views for s in made.turns(0)[0]] == [("strong", "weak")]
     strong, weak = images(2), images(3)
     teacher = Teacher(network(0.0))
@@ -109,13 +109,13 @@ def test_the_soft_label_comes_from_the_weak_view_and_the_gradient_from_the_stron
 
 
 def test_the_warm_up_sees_weak_views_only():
-    made = method("cmw-net-sl", strong_view=True, start_epoch=2)
+    made = method("soft-labels", strong_view=True, start_epoch=2)
     assert [made.turns(epoch)[0][0].views for epoch in (0, 1, 2)] == [
         ("weak",),
         ("weak",),
         ("strong", "weak"),
     ]
-    assert made.starts_from_first
+    assert made.facts.starts_from_first
 
 
 # --- REED-like
@@ -149,7 +149,7 @@ def test_before_the_start_epoch_it_trains_on_everything_by_cross_entropy():
     assert len(stream.rows) == 400
     z = torch.randn(SIZE, CLASSES)
     data = Batch(images(0), LABELS, torch.arange(SIZE))
-    torch.testing.assert_close(made.objective(z, data), F.cross_entropy(z, LABELS))
+    torch.testing.assert_close(loss_of(made, z, data), F.cross_entropy(z, LABELS))
 
 
 def reed_batch(**changes):
@@ -190,4 +190,4 @@ def test_mixmatchs_loss_written_out():
     for epoch, ramp in ((0, 0.0), (1, 0.25), (4, 1.0), (9, 1.0)):
         made.begin_epoch(epoch)
         expected = trusted + 10 * ramp * guessed + 0.7 * penalty
-        torch.testing.assert_close(made.objective(z, ready), expected)
+        torch.testing.assert_close(loss_of(made, z, ready), expected)

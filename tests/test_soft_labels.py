@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import CLASSES, TRAIN, network, options, recipe, state, task
+from tiny import CLASSES, TRAIN, loss_of, network, options, recipe, state, task
 
 from cmw_pipeline.meta.weight_net import WeightNet
 from cmw_pipeline.meta.weighting import WeightingFunction
@@ -27,8 +27,8 @@ from cmw_pipeline.training.optim import Sgd
 from cmw_pipeline.training.program import iterate
 
 TESTS = Path(__file__).parent
-SL = {"meta_set": "lowest-2", "memory": 0.9, "start_epoch": 1}
-TRANSFER = {"weighting": "digits/none/cmw-net/r/seed0", "memory": 0.9, "start_epoch": 1}
+SL = {"memory": 0.9, "start_epoch": 1, "weighting": {"meta_set": "lowest-2"}}
+TRANSFER = {"memory": 0.9, "start_epoch": 1}
 
 
 def frozen(seed=0):
@@ -44,7 +44,7 @@ def no_scan(network):
 
 def method(num_classes=6, count=20, **changes):
     labels = torch.arange(count) % num_classes
-    return methods.build(options("cmw-net-sl", **changes), Problem(num_classes, labels), seed=0)
+    return methods.build(options("soft-labels/cmw-net", **changes), Problem(num_classes, labels), seed=0)
 
 
 # --- the memory
@@ -56,8 +56,8 @@ def test_the_largest_entries_are_kept_and_the_rest_is_shared(seed, top):
     kept = method(memory=0.9, memory_top=top)
     soft = torch.from_numpy(np.random.default_rng(seed).dirichlet(np.full(6, 0.3), 4)).float()
     rows = torch.tensor([3, 17, 0, 5])
-    kept.remember(rows, soft)
-    found = kept.recalled(rows)
+    kept.memory.remember(rows, soft)
+    found = kept.memory.recall(rows)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(4), rtol=0, atol=2e-3)
     assert (found >= 0).all()
     exact = min(top, 6)
@@ -76,21 +76,21 @@ def test_it_begins_with_the_given_labels():
     for top in (None, 1, 3, 6, 50):
         kept = method(memory=0.9, memory_top=top)
         expected = torch.nn.functional.one_hot(torch.arange(20) % 6, 6).float()
-        assert torch.equal(kept.recalled(torch.arange(20)), expected)
+        assert torch.equal(kept.memory.recall(torch.arange(20)), expected)
 
 
 def test_other_samples_are_not_touched():
     kept = method(memory=0.9, memory_top=2)
-    kept.remember(torch.tensor([4]), torch.full((1, 6), 1 / 6))
+    kept.memory.remember(torch.tensor([4]), torch.full((1, 6), 1 / 6))
     others = torch.tensor([n for n in range(20) if n != 4])
-    assert torch.equal(kept.recalled(others), torch.nn.functional.one_hot(others % 6, 6).float())
+    assert torch.equal(kept.memory.recall(others), torch.nn.functional.one_hot(others % 6, 6).float())
 
 
 def test_all_of_webvision_fits():
     """2.4 million samples of 1000 classes: 9.6 GB as floats; here a twentieth of them is measured."""
     count, top = 120_000, 10
     kept = methods.build(
-        options("cmw-net-sl", memory=0.9, memory_top=top),
+        options("soft-labels/cmw-net", memory=0.9, memory_top=top),
         Problem(1000, torch.randint(1000, (count,), generator=torch.Generator().manual_seed(0))),
         seed=0,
     )
@@ -108,22 +108,24 @@ def trained(kind, changes, folder, weighting=None):
 
 
 def test_with_all_classes_kept_training_is_that_of_the_dense_memory_but_for_rounding(tmp_path):
-    dense = trained("cmw-net-sl", SL, tmp_path / "dense")
-    kept = trained("cmw-net-sl", SL | {"memory_top": CLASSES}, tmp_path / "kept")
+    dense = trained("soft-labels/cmw-net", SL, tmp_path / "dense")
+    kept = trained("soft-labels/cmw-net", SL | {"memory_top": CLASSES}, tmp_path / "kept")
     for ours, theirs in zip(kept.records, dense.records, strict=True):
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=2e-3)
     rows = torch.arange(TRAIN)
-    torch.testing.assert_close(kept.method.recalled(rows), dense.method.recalled(rows), rtol=0, atol=5e-3)
+    torch.testing.assert_close(
+        kept.method.memory.recall(rows), dense.method.memory.recall(rows), rtol=0, atol=5e-3
+    )
 
 
 def test_a_memory_of_two_classes_resumes_exactly(tmp_path):
     changes = SL | {"memory_top": 2}
-    whole = trained("cmw-net-sl", changes, tmp_path / "whole")
+    whole = trained("soft-labels/cmw-net", changes, tmp_path / "whole")
     tensors, numbers = whole.pack()
-    again = state(task("cmw-net-sl", **changes), "cmw-net-sl", **changes)
+    again = state(task("soft-labels/cmw-net", **changes), "soft-labels/cmw-net", **changes)
     again.restore(tensors, numbers)
     rows = torch.arange(TRAIN)
-    assert torch.equal(again.method.recalled(rows), whole.method.recalled(rows))
+    assert torch.equal(again.method.memory.recall(rows), whole.method.memory.recall(rows))
 
 
 # --- the objective
@@ -136,17 +138,17 @@ def entropy(logits, target):
     return -(target * log_p).sum(axis=1)
 
 
-@pytest.mark.parametrize("kind", ["cmw-net-sl", "transfer-sl"])
+@pytest.mark.parametrize("kind", ["soft-labels/cmw-net", "soft-labels/frozen"])
 @pytest.mark.parametrize("permuted", [True, False])
 def test_the_objective_is_the_published_formula(kind, permuted):
     """mean λ [v₁ CE(y) + (1 − v₁) CE(z)] + (1 − λ) [v₂ CE(y') + (1 − v₂) CE(z')], ' for the partner's."""
     weighting, rng = frozen().double(), np.random.default_rng(0)
     problem = Problem(3, torch.tensor([0] * 20 + [1] * 10 + [2] * 6), weighting)
-    changes = {"meta_set": "lowest-2"} if kind == "cmw-net-sl" else dict(TRANSFER)
-    changes |= {"partner_weight": "permuted" if permuted else "partner-label"}
-    made = methods.build(options(kind, **changes | {"start_epoch": 0}), problem, seed=0)
-    if kind == "cmw-net-sl":
-        made.weight_net = weighting.net
+    made = methods.build(
+        options(kind, partner_weight="permuted" if permuted else "partner-label"), problem, seed=0
+    )
+    if kind == "soft-labels/cmw-net":
+        made.weighting.net = weighting.net
     made.begin_epoch(0)
     logits, labels = 2 * rng.normal(size=(6, 3)), np.array([0, 2, 1, 0, 2, 1])
     soft, partners, lam = rng.dirichlet(np.ones(3), 6), np.array([3, 5, 0, 1, 2, 4]), 0.9
@@ -154,7 +156,7 @@ def test_the_objective_is_the_published_formula(kind, permuted):
     batch = Batch(torch.empty(6), torch.from_numpy(labels), torch.arange(6), evidence=evidence)
 
     def trusted(losses, of):
-        return made.trust(torch.from_numpy(losses), torch.from_numpy(of)).detach().numpy()
+        return made.weigh(torch.from_numpy(losses), torch.from_numpy(of)).values.detach().numpy()
 
     own, partner = entropy(logits, np.eye(3)[labels]), entropy(logits, np.eye(3)[labels[partners]])
     v1 = trusted(own, labels)
@@ -162,7 +164,7 @@ def test_the_objective_is_the_published_formula(kind, permuted):
     first = v1 * own + (1 - v1) * entropy(logits, soft)
     second = v2 * partner + (1 - v2) * entropy(logits, soft[partners])
     expected = (lam * first + (1 - lam) * second).mean()
-    found = made.objective(torch.from_numpy(logits), batch)
+    found = loss_of(made, torch.from_numpy(logits), batch)
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -190,8 +192,8 @@ def normed():
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_teacher_that_is_asked_has_statistics_of_its_own_of_images_before_mixing(begun):
-    run = task("cmw-net-sl", **SL | {"start_epoch": 0 if begun else 1})
-    final = state(run, "cmw-net-sl", **SL | {"start_epoch": 0 if begun else 1})
+    run = task("soft-labels/cmw-net", **SL | {"start_epoch": 0 if begun else 1})
+    final = state(run, "soft-labels/cmw-net", **SL | {"start_epoch": 0 if begun else 1})
     torch.manual_seed(0)
     model = normed()
     final = dataclasses.replace(
@@ -220,9 +222,9 @@ def test_a_frozen_function_is_cmw_net_sl_that_does_not_learn(tmp_path):
     """The same objective as the learning method with the same function, on the same evidence."""
     weighting = frozen()
     problem = Problem(CLASSES, torch.tensor([0] * 20 + [1] * 10 + [2] * 6 + [3] * 4), weighting)
-    learning = methods.build(options("cmw-net-sl", meta_set="lowest-2"), problem, seed=0)
-    learning.weight_net = weighting.net
-    given_away = methods.build(options("transfer-sl", **TRANSFER), problem, seed=0)
+    learning = methods.build(options("soft-labels/cmw-net"), problem, seed=0)
+    learning.weighting.net = weighting.net
+    given_away = methods.build(options("soft-labels/frozen", **TRANSFER), problem, seed=0)
     given_away.begin_epoch(1)
     learning.begin_epoch(1)
     generator = torch.Generator().manual_seed(0)
@@ -234,9 +236,9 @@ def test_a_frozen_function_is_cmw_net_sl_that_does_not_learn(tmp_path):
     }
     labels = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
     batch = Batch(torch.empty(8), labels, torch.arange(8), evidence=evidence)
-    torch.testing.assert_close(given_away.objective(logits, batch), learning.objective(logits, batch))
+    torch.testing.assert_close(loss_of(given_away, logits, batch), loss_of(learning, logits, batch))
     before = [t.clone() for t in weighting.net.parameters()]
-    trained("transfer-sl", TRANSFER, tmp_path, weighting)
+    trained("soft-labels/frozen", TRANSFER, tmp_path, weighting)
     assert all(torch.equal(a, b) for a, b in zip(before, weighting.net.parameters(), strict=True))
 
 
@@ -255,9 +257,9 @@ def on_team(folder, team=SOLO):
     """In double precision and without dropout."""
     torch.set_default_dtype(torch.float64)
     weighting = frozen().double()
-    run = task("transfer-sl", recipe=recipe(**CHANGES), **TRANSFER)
+    run = task("soft-labels/frozen", recipe=recipe(**CHANGES), **TRANSFER)
     run = dataclasses.replace(run, problem=dataclasses.replace(run.problem, weighting=weighting))
-    final = state(run, "transfer-sl", dropout=0.0, **TRANSFER)
+    final = state(run, "soft-labels/frozen", dropout=0.0, **TRANSFER)
     if team.size > 1:
         run, final = share(run, final, team)
     train(run, final, StopRequest(), Path(folder))

@@ -13,8 +13,8 @@ from torchvision.transforms import functional as reference
 
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.meta_names import parse_meta
-from cmw_pipeline.config.methods import MetaLearned
 from cmw_pipeline.config.schema import Picture, Recipe
+from cmw_pipeline.config.weightings import MetaLearned
 from cmw_pipeline.data.listings import read_class_folders
 from cmw_pipeline.data.loader import Ask, Draws, EpochPlan, ImageStore
 from cmw_pipeline.data.pictures import at_random, in_full
@@ -60,9 +60,10 @@ def task(tree, kind="erm", workers=0, crop="random", **changes):
     )
     labels = {part: torch.from_numpy(rows["label"].to_numpy()) for part, rows in files.groupby("split")}
     meta = None
-    if isinstance(opts, MetaLearned):
-        rule = parse_meta(opts.meta_set)
-        meta = Meta(rule, rule.per_class or 2, opts.meta_batch, opts.meta_every)
+    weighting = opts.weighting
+    if isinstance(weighting, MetaLearned):
+        rule = parse_meta(weighting.meta_set)
+        meta = Meta(rule, rule.per_class or 2, weighting.meta_batch, weighting.meta_every)
     return Task(
         recipe=run,
         seed=0,
@@ -77,7 +78,7 @@ def task(tree, kind="erm", workers=0, crop="random", **changes):
 
 def state(task, kind="erm", **changes):
     method = methods.build(options(kind, **changes), task.problem, seed=1)
-    model = models.build(task.recipe.network, 3, CLASSES, 0, method.head, method.towers)
+    model = models.build(task.recipe.network, 3, CLASSES, 0, method.facts.head, method.facts.towers)
     torch.manual_seed(2)
     return TrainState(
         model=model,
@@ -92,8 +93,8 @@ def state(task, kind="erm", **changes):
 
 KINDS = [
     ("erm", {}),
-    ("cmw-net", {"meta_set": "lowest-2", "meta_every": 2}),
-    ("cmw-net-sl", {"meta_set": "lowest-2", "memory": 0.9, "start_epoch": 1}),
+    ("erm/cmw-net", {"weighting": {"meta_set": "lowest-2", "meta_every": 2}}),
+    ("soft-labels/cmw-net", {"memory": 0.9, "start_epoch": 1, "weighting": {"meta_set": "lowest-2"}}),
     ("dividemix", {"start_epoch": 1}),
 ]
 """One stream; with meta batches; with a teacher and scans; with several streams, views and turns."""

@@ -32,10 +32,20 @@ datasets: {digits: {source: digits}}
 biases: {tiny: [lt-5+asym-0.4]}
 methods:
   erm: {kind: erm, label: ERM}
-  mw-net: {kind: mw-net, label: MW-Net, meta_set: clean-3, meta_batch: 20, meta_every: 3}
-  cmw-net: {kind: cmw-net, label: CMW-Net, meta_set: clean-3, meta_batch: 20, normalisation: sum}
-  chosen: {kind: cmw-net, label: Chosen, meta_set: lowest-4, meta_every: 4, start_epoch: 1}
-  moved: {kind: transfer, label: Moved, weighting: digits/lt-5+asym-0.4/cmw-net/quick/seed0}
+  mw-net:
+    kind: erm
+    label: MW-Net
+    weighting: {kind: mw-net, meta_set: clean-3, meta_batch: 20, meta_every: 3}
+  cmw-net:
+    kind: erm
+    label: CMW-Net
+    weighting: {kind: cmw-net, meta_set: clean-3, meta_batch: 20, normalisation: sum}
+  chosen:
+    kind: erm
+    label: Chosen
+    start_epoch: 1
+    weighting: {kind: cmw-net, meta_set: lowest-4, meta_every: 4}
+  moved: {kind: erm, label: Moved, weighting: {kind: frozen, run: digits/lt-5+asym-0.4/cmw-net/quick/seed0}}
 recipes:
   quick:
     network: {name: small-cnn, width: 4}
@@ -270,8 +280,8 @@ def test_rows_hold_the_last_and_the_best_epoch_of_student_and_teacher(project):
 def test_a_run_may_start_from_one_of_another_shape(tmp_path, first):
     text = PARAMS.replace("  mw-net:", f"""
   twins: {{kind: co-teaching, label: Twins, forget_rate: 0.2}}
-  margins: {{kind: cmw-net, label: Margins, meta_set: clean-3, base_loss: ldam}}
-  experts: {{kind: mcw, label: Experts, meta_set: clean-3, base_loss: sade}}
+  margins: {{kind: ldam, label: Margins, weighting: {{kind: cmw-net, meta_set: clean-3}}}}
+  experts: {{kind: sade, label: Experts, weighting: {{kind: mcw, meta_set: clean-3}}}}
   second: {{kind: forward, label: Second, first: {{method: {first}}}}}
   mw-net:""", 1)  # fmt: skip
     other = Project(tmp_path)
@@ -325,8 +335,8 @@ def test_the_samples_hold_loss_and_weight_of_every_training_sample(project, meth
         assert (samples["weight"] == 1).all()
         return
     state = load_file(stored.path / "method.safetensors")
-    prefix = "weighting.net." if method == "moved" else "weight_net."
-    groups = state["weighting.groups" if method == "moved" else "groups"][samples["label"]]
+    prefix = "weighting.function.net." if method == "moved" else "weighting.net."
+    groups = state[prefix.replace("net.", "groups")][samples["label"]]
     if method == "moved":
         losses = np.minimum(losses, state[prefix + "loss_max"])
     hidden = np.maximum(losses[:, None] * state[prefix + "trunk.weight"].T + state[prefix + "trunk.bias"], 0)

@@ -2,13 +2,17 @@
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
+from cmw_pipeline.config.fields import over
 from cmw_pipeline.config.meta_names import parse_meta
-from cmw_pipeline.config.methods import MetaLearned, Method
+from cmw_pipeline.config.methods import KINDS, Method
 from cmw_pipeline.config.schema import Recipe
+from cmw_pipeline.config.weightings import MetaLearned, WeightingBase
 from cmw_pipeline.data.loader import ImageStore
+from cmw_pipeline.meta.weight_net import WeightNet
+from cmw_pipeline.meta.weighting import WeightingFunction
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Problem
 from cmw_pipeline.models import registry as models
@@ -37,32 +41,63 @@ def recipe(**changes):
     return Recipe.model_validate(body | changes)
 
 
-META_KINDS = ("l2rw", "mcw", "mw-net", "cmw-net", "cmw-net-sl")
-WEIGHT_NET_KINDS = META_KINDS[2:]
-NEEDED = {
+RUN = "digits/none/cmw-net/quick/seed0"
+SMALL_META = {"meta_set": "clean-2", "meta_batch": 4}
+METHOD_OPTIONS = {
     "active-bias": {"start_epoch": 1},
-    "selfie": {"forget_rate": 0.4, "start_epoch": 1, "window": 2, "entropy": 0.5},
-    "dynamic-loss": {"start_epoch": 1, "ranks": 5},
     "co-teaching": {"forget_rate": 0.4},
+    "deep-gamblers": {"start_epoch": 0},
+    "dividemix": {"start_epoch": 1, "batch_size": 4},
+    "dynamic-loss": {"start_epoch": 1, "ranks": 5},
+    "fixmatch": {"batch_size": 5, "ratio": 2, "threshold": 0.3},
     "forward": {"first": {"method": "erm"}},
-    "cmw-net-partial": {"first": {"method": "proden"}, "meta_set": "lowest-2", "meta_batch": 4},
-    "reed-like": {"first": {"method": "simclr"}, "batch_size": 4},
-    "selective-net-cmw-net": {"meta_set": "lowest-2", "meta_batch": 4},
-    "deep-gamblers-cmw-net": {"meta_set": "lowest-2", "meta_batch": 4},
-    "sat-selective-cmw-net": {"meta_set": "lowest-2", "meta_batch": 4},
+    "lrt": {"start_epoch": 0},
+    "m-correction": {"bootstrap_epoch": 1},
+    "plc": {"start_epoch": 1, "window": 2, "threshold": 0.8},
+    "reed-like": {"first": {"method": "simclr"}, "start_epoch": 1, "batch_size": 4},
+    "sat": {"start_epoch": 1},
+    "sat-selective": {"start_epoch": 1},
+    "selfie": {"forget_rate": 0.4, "start_epoch": 1, "window": 2, "entropy": 0.5},
 }
-"""Options without a default."""
+"""Options without a default, and those that let a method start within a tiny run."""
+WEIGHTING_OPTIONS = {
+    "l2rw": SMALL_META,
+    "mcw": SMALL_META,
+    "mw-net": SMALL_META | {"weight_net": {"lr": 1e-2}},
+    "cmw-net": SMALL_META | {"weight_net": {"lr": 1e-2}},
+    "frozen": {"run": RUN},
+}
+WITH_CANDIDATES = ("proden", "fixmatch")
+"""What is trained where not every sample has one label."""
 
 
-def options(kind, **changes):
-    """Options of a method, small enough for the tiny task."""
-    body = {"kind": kind, "label": "-"}
-    if kind in META_KINDS:
-        body |= {"meta_set": "clean-2", "meta_batch": 4}
-    if kind in WEIGHT_NET_KINDS:
-        body |= {"weight_net": {"lr": 1e-2}}
-    body |= NEEDED.get(kind, {})
-    return TypeAdapter(Method).validate_python(body | changes)
+def options(pair, **changes):
+    """Options small enough for the tiny task, of a method, or of a pair: ``gce/cmw-net``.
+
+    Options of the weighting are in ``weighting``, over the small ones.
+    """
+    kind, _, weighting = pair.partition("/")
+    body = {"kind": kind, "label": "-", **METHOD_OPTIONS.get(kind, {})}
+    if weighting:
+        body["weighting"] = {"kind": weighting, **WEIGHTING_OPTIONS.get(weighting, {})}
+    return TypeAdapter(Method).validate_python(over(body, changes))
+
+
+def fits(pair):
+    try:
+        options(pair)
+    except ValidationError:
+        return False
+    return True
+
+
+METHODS = sorted(KINDS)
+EACH = [*METHODS, *(f"erm/{weighting}" for weighting in WeightingBase.kinds), "soft-labels/cmw-net"]
+"""Every method and every weighting once, and the pair that splits weights."""
+PAIRS = [f"{kind}/{weighting}" for kind in METHODS for weighting in WeightingBase.kinds]
+"""The product of methods and weightings, senseless ones too."""
+GOOD_PAIRS = [pair for pair in PAIRS if fits(pair)]
+LEARNING_PAIRS = [pair for pair in GOOD_PAIRS if isinstance(options(pair).weighting, MetaLearned)]
 
 
 class Tiny(Classifier):
@@ -93,11 +128,25 @@ def network(dropout=0.3, seed=0, head="linear"):
 
 def model_for(method, dropout=0.3):
     """The network, with the head and as many times as the method needs it."""
-    towers = [network(dropout, seed, method.head) for seed in range(method.towers)]
-    return towers[0] if method.towers == 1 else Twins(towers)
+    towers = [network(dropout, seed, method.facts.head) for seed in range(method.facts.towers)]
+    return towers[0] if len(towers) == 1 else Twins(towers)
 
 
-def task(kind="cmw-net", seed=0, recipe=None, **changes):
+def loss_of(method, logits, batch):
+    """The loss of the real step."""
+    return method.objective(logits, batch, method.weigh)
+
+
+def function():
+    """A weighting function that was learned elsewhere."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        net = WeightNet(7, 3)
+    net.loss_max.fill_(1.5)
+    return WeightingFunction(net, [0, 1, 2], {})
+
+
+def task(kind="erm/cmw-net", seed=0, recipe=None, **changes):
     recipe = recipe or globals()["recipe"]()
     opts = options(kind, **changes)
     rng = np.random.default_rng(0)
@@ -109,9 +158,10 @@ def task(kind="cmw-net", seed=0, recipe=None, **changes):
         return ImageStore.put(pixels, (0.3,), (0.3,), recipe.augment, CPU)
 
     meta = None
-    if isinstance(opts, MetaLearned):
-        rule = parse_meta(opts.meta_set)
-        meta = Meta(rule, rule.per_class or 4, opts.meta_batch, opts.meta_every)
+    weighting = opts.weighting
+    if isinstance(weighting, MetaLearned):
+        rule = parse_meta(weighting.meta_set)
+        meta = Meta(rule, rule.per_class or 4, weighting.meta_batch, weighting.meta_every)
     first_logits = torch.from_numpy(rng.normal(size=(TRAIN, CLASSES)).astype(np.float32))
     candidates = torch.from_numpy(np.random.default_rng(1).random((TRAIN, CLASSES)) < 0.3)
     candidates[torch.arange(TRAIN), torch.from_numpy(labels[:TRAIN])] = True
@@ -119,7 +169,11 @@ def task(kind="cmw-net", seed=0, recipe=None, **changes):
         recipe=recipe,
         seed=seed,
         problem=Problem(
-            CLASSES, torch.from_numpy(labels[:TRAIN]), first_logits=first_logits, candidates=candidates
+            CLASSES,
+            torch.from_numpy(labels[:TRAIN]),
+            function(),
+            first_logits,
+            candidates if opts.kind in WITH_CANDIDATES else None,
         ),
         store=store(images),
         labels=torch.from_numpy(labels),
@@ -129,7 +183,7 @@ def task(kind="cmw-net", seed=0, recipe=None, **changes):
     )
 
 
-def state(task, kind="cmw-net", dropout=0.3, **changes):
+def state(task, kind="erm/cmw-net", dropout=0.3, **changes):
     method = methods.build(options(kind, **changes), task.problem, seed=1)
     model = model_for(method, dropout)
     torch.manual_seed(2)

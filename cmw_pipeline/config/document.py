@@ -14,6 +14,7 @@ from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
 from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
+from cmw_pipeline.config.fields import over
 from cmw_pipeline.errors import ConfigError
 
 WITH_LIKE = ("methods", "recipes")
@@ -235,14 +236,5 @@ def _broken_likes(section: str, entries: dict[str, Any]) -> Iterator[Problem]:
 def _resolved(entries: dict[str, Any], name: str) -> Any:
     """The entry with everything that it takes over."""
     likes = _likes(entries)
-    entry = functools.reduce(_over, [entries[one] for one in reversed(_lineage(likes, name))])
+    entry = functools.reduce(over, [entries[one] for one in reversed(_lineage(likes, name))])
     return {key: value for key, value in entry.items() if key != "like"} if isinstance(entry, dict) else entry
-
-
-def _over(parent: Any, child: Any) -> Any:
-    """The child's values over the parent's, mapping by mapping; a mapping of another ``name`` starts anew."""
-    if not isinstance(parent, dict) or not isinstance(child, dict):
-        return child
-    if "name" in child and child["name"] != parent.get("name"):
-        return child
-    return parent | {key: _over(parent.get(key), value) for key, value in child.items()}

@@ -13,14 +13,13 @@ from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.document import Document, Problem, listing, nearest, read_document
-from cmw_pipeline.config.methods import KINDS, WeightNetMethod
+from cmw_pipeline.config.methods import KINDS
 from cmw_pipeline.config.schema import Params
+from cmw_pipeline.config.weightings import NetWeighting, WeightingBase
 from cmw_pipeline.errors import ConfigError
 
 _SWITCHES = dict.fromkeys(("yes", "on", "true"), "true") | dict.fromkeys(("no", "off", "false"), "false")
 _SCALARS = {bool: "switch", int: "number", float: "number", datetime.date: "date", datetime.datetime: "date"}
-NEED_TEACHER = ("cmw-net-sl", "transfer-sl", "elr-plus")
-"""Kinds of methods that ask the moving average of the network, which a recipe has by its ``ema``."""
 
 
 def load(path: Path | str = "params.yaml") -> Params:
@@ -125,15 +124,16 @@ def _broken_references(raw: Any) -> list[Problem]:
         beside = _dict(table).get("beside_published_weighting")
         problems += _broken_run(raw, beside, f"tables.{name}.beside_published_weighting")
     for name, method in _dict(raw.get("methods")).items():
-        if str(_dict(method).get("kind")).startswith("transfer"):
-            problems += _broken_run(raw, _dict(method).get("weighting"), f"methods.{name}.weighting")
+        weighting = _dict(_dict(method).get("weighting"))
+        if weighting.get("kind") == "frozen":
+            problems += _broken_run(raw, weighting.get("run"), f"methods.{name}.weighting.run")
     return problems
 
 
 def _broken_starts(raw: dict[str, Any]) -> list[Problem]:
     """The runs that datasets, methods and recipes start from: a teacher, a first run."""
     problems: list[Problem] = []
-    for section, key in (("datasets", "teacher"), ("methods", "first")):
+    for section, key in (("datasets", "teacher"), ("methods", "first"), ("methods", "labels_from")):
         for name, entry in _dict(raw.get(section)).items():
             start, place = _dict(_dict(entry).get(key)), f"{section}.{name}.{key}"
             problems += _missing(raw, "methods", start.get("method"), f"{place}.method")
@@ -171,8 +171,9 @@ def _broken_block(raw: dict[str, Any], block: dict[str, Any], place: str) -> lis
     start = _dict(_dict(raw.get("recipes")).get(str(recipe.get("start_from"))))
     for row, method in enumerate(_list(block.get("methods"))):
         problems += _missing(raw, "methods", method, f"{place}.methods.{row}")
-        kind = _dict(_dict(raw.get("methods")).get(str(method))).get("kind")
-        if kind in NEED_TEACHER and any(part and part.get("ema") is None for part in (recipe, start)):
+        options = KINDS.get(str(_dict(_dict(raw.get("methods")).get(str(method))).get("kind")))
+        asks = options is not None and options.needs_teacher
+        if asks and any(part and part.get("ema") is None for part in (recipe, start)):
             text = f"{method!r} needs a moving average of the network; give its recipes an ema (0.997)"
             problems.append((f"{place}.methods.{row}", text))
     for row, bias in enumerate(_list(_dict(raw.get("biases")).get(str(biases)))):
@@ -224,8 +225,10 @@ def _broken_run(raw: dict[str, Any], run: Any, place: str) -> list[Problem]:
         *_missing(raw, "recipes", cell.recipe, place),
         *_impossible_bias(raw, cell.dataset, cell.bias, place),
     ]
-    options = KINDS.get(str(_dict(_dict(raw.get("methods")).get(cell.method)).get("kind")))
-    if options is not None and not issubclass(options, WeightNetMethod):
-        text = f"{cell.method!r} learns no weighting function; name a meta-learned method"
+    method = _dict(raw.get("methods")).get(cell.method)
+    kind = _dict(_dict(method).get("weighting")).get("kind")
+    options = WeightingBase.kinds.get(str(kind or "uniform"))
+    if method is not None and options is not None and not issubclass(options, NetWeighting):
+        text = f"{cell.method!r} learns no weighting function; name a method under mw-net or cmw-net"
         problems.append((place, text))
     return problems

@@ -4,12 +4,12 @@ An artefact's path is a pure function of everything that determines its content:
 digest over its stage's version, its own parameters and its inputs' digests.
 """
 
+import functools
 import hashlib
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,9 +17,10 @@ from cmw_pipeline.config.bias_names import BiasStep, parse_bias
 from cmw_pipeline.config.cell import Cell as Cell
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.meta_names import parse_meta
-from cmw_pipeline.config.methods import MetaLearned, Method, Transferred, WeightNetMethod
+from cmw_pipeline.config.methods import Method
 from cmw_pipeline.config.pretrained import PRETRAINED
 from cmw_pipeline.config.schema import Dataset, Params, Table
+from cmw_pipeline.config.weightings import Frozen, MetaLearned, NetWeighting
 from cmw_pipeline.errors import ConfigError
 
 RESULTS = "results"
@@ -43,8 +44,7 @@ class Artefact:
 
     Attributes:
         params: all that is asked, as plain values.
-        chosen: the same without options that have their defaults, where there are such; the digest is over
-            it, so that an option that is added later changes no path.
+        chosen: the same without defaults; the digest is over it, so that an option added later moves nothing.
     """
 
     stage: str
@@ -53,7 +53,7 @@ class Artefact:
     inputs: "dict[str, Artefact]" = field(default_factory=dict, hash=False)
     chosen: dict[str, Any] | None = field(default=None, hash=False)
 
-    @cached_property
+    @functools.cached_property
     def digest(self) -> str:
         """Ten hex digits over everything that determines the content."""
         request = {
@@ -82,6 +82,7 @@ class Plan:
     def __init__(self, params: Params) -> None:
         self.params = params
         self._starting: list[Cell] = []
+        self._at = functools.cache(lambda method, *cell: self._get("methods", method).at(*cell))
 
     # --- names -> artefacts, one method a stage
 
@@ -113,9 +114,8 @@ class Plan:
     def inject(self, name: str) -> Artefact:
         """``dataset/bias``: the biased label table."""
         dataset, bias = _split(name, 2, "dataset/bias")
-        raw = self.download(dataset)
         source = self._get("datasets", dataset).source
-        inputs = {"raw": raw}
+        inputs = {"raw": self.download(dataset)}
         for step in _parsed(name, bias, source):
             if step.reads == "labels":
                 inputs["labels"] = self._label_file(f"{dataset}/{step.name}")
@@ -154,7 +154,7 @@ class Plan:
     def export(self, name: str) -> Artefact:
         """The weighting function that the run of this name learned."""
         cell = Cell.parse(name)
-        if not isinstance(self._get("methods", cell.method), WeightNetMethod):
+        if not isinstance(self.options(cell).weighting, NetWeighting):
             raise ConfigError(f"{name}: {cell.method!r} learns no weighting function to export")
         run = self.train(name)
         return Artefact("export", name, {}, {"run": run, "biased": run.inputs["biased"]})
@@ -189,7 +189,7 @@ class Plan:
 
     def run(self, cell: Cell) -> Artefact:
         """The artefact that holds a cell's rows."""
-        transfers = isinstance(self._get("methods", cell.method), Transferred)
+        transfers = isinstance(self.options(cell).weighting, Frozen)
         return self.transfer(cell.name) if transfers else self.train(cell.name)
 
     def unfinished(self, table: str, root: Path) -> list[Cell]:
@@ -227,24 +227,24 @@ class Plan:
 
     def options(self, cell: Cell) -> Method:
         """The cell's method with the options it has in that cell."""
-        options: Method = self._get("methods", cell.method).at(cell.dataset, cell.bias)
+        options: Method = self._at(cell.method, cell.dataset, cell.bias)
         return options
 
     def _training(self, stage: str, name: str) -> Artefact:
         cell = Cell.parse(name)
         method, recipe = self.options(cell), self._get("recipes", cell.recipe)
-        right = "transfer" if isinstance(method, Transferred) else "train"
+        right = "transfer" if isinstance(weighting := method.weighting, Frozen) else "train"
         if right != stage:
             raise ConfigError(f"{name}: {cell.method!r} is made by `cmw {right}`, not by `cmw {stage}`")
         biased = self.inject(f"{cell.dataset}/{cell.bias}")
         inputs = {"raw": biased.inputs["raw"], "biased": biased}
-        if isinstance(method, MetaLearned):
-            inputs["metaset"] = self.metaset(f"{cell.dataset}/{cell.bias}/{method.meta_set}")
-        if isinstance(method, Transferred):
-            inputs["weighting"] = self.export(method.weighting)
-        if first := getattr(method, "first", None):
-            bias, at = first.bias or cell.bias, first.recipe or cell.recipe
-            inputs["first"] = self._first(cell, Cell(cell.dataset, bias, first.method, at, cell.seed))
+        if isinstance(weighting, MetaLearned):
+            inputs["metaset"] = self.metaset(f"{cell.dataset}/{cell.bias}/{weighting.meta_set}")
+        if isinstance(weighting, Frozen):
+            inputs["weighting"] = self.export(weighting.run)
+        for role in ("first", "labels_from"):
+            if first := getattr(method, role, None):
+                inputs[role] = self._first(cell, first.of(cell))
         if recipe.network.pretrained:
             inputs["pretrained"] = self.download(f"pretrained/{recipe.network.name}")
         if recipe.start_from:
@@ -262,7 +262,7 @@ class Plan:
     def _first(self, cell: Cell, first: Cell) -> Artefact:
         """The run that a cell starts from, which starts from no run that starts from it."""
         if first in (*self._starting, cell):
-            hint = "change `first` of a method or `start_from` of a recipe"
+            hint = "change `first` or `labels_from` of a method, or `start_from` of a recipe"
             raise ConfigError(f"{first.name}: this run starts from itself", hint)
         self._starting.append(cell)
         try:

@@ -5,11 +5,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from cmw_pipeline.config.datasets import FACTS
-from cmw_pipeline.config.methods import Method
-from cmw_pipeline.config.methods.base import (
+from cmw_pipeline.config.fields import (
     BiasName,
     Count,
-    First,
     Model,
     Name,
     NonNegative,
@@ -18,6 +16,8 @@ from cmw_pipeline.config.methods.base import (
     Seed,
     TableName,
 )
+from cmw_pipeline.config.methods import Method
+from cmw_pipeline.config.methods.base import First
 from cmw_pipeline.config.origins import Archives
 from cmw_pipeline.config.pretrained import PRETRAINED
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from cmw_pipeline.config.methods.memory import ActiveBias as Options
-from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.methods.base import Batch, Method, Problem, Weigh
 
 
 class ActiveBias(Method):
@@ -15,14 +15,9 @@ class ActiveBias(Method):
     of each sample are all that is kept (Welford, 1962).
     """
 
-    steady = True
-
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.smoothing = options.smoothing
-        self.mean: torch.Tensor
-        self.deviation: torch.Tensor
-        self.count: torch.Tensor
         self.mean, self.deviation, self.count = (nn.Buffer(torch.zeros(self.num_samples)) for _ in range(3))
 
     def weights(self, losses: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -32,9 +27,11 @@ class ActiveBias(Method):
         weights = (variance + variance.square() / (count - 1).clamp(min=1)).sqrt() + self.smoothing
         return weights / weights.mean()
 
-    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
         """The weighted mean; then the probabilities join the history."""
-        loss = super().objective(logits, batch)
+        losses = self.losses(logits, batch)
+        weights = self.weights(losses, batch) if self.active else torch.ones_like(losses)
+        loss = (weights * losses).mean()
         self._remember(logits.detach(), batch)
         return loss
 

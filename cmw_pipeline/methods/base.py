@@ -1,13 +1,15 @@
-"""The contract between the training loop and a method.
+"""The contract between the training loop and a method: what is minimised.
 
-A method is an ``nn.Module``. Its parameters are what its meta step learns (Θ), its buffers are what it
-remembers (class groups, soft labels, ...): ``state_dict`` is the flat dict of tensors that a checkpoint
-needs, so saving and exact resume come free. The defaults below are ERM; a method overrides what differs.
+A run is a method and a weighting under it, which says how much each loss counts. Both are ``nn.Module``:
+their parameters are what the meta step learns (Θ), their buffers what they remember (soft labels, class
+groups, ...). ``state_dict`` is the flat dict of tensors that a checkpoint needs, so saving and exact resume
+come free. The defaults below are ERM; a method overrides what differs.
 
 In an epoch the loop calls ``begin_epoch``, ``between_epochs`` and ``turns``; then for every batch
 ``prepare``, the forward pass, ``observe``, the meta step where one is due, and ``objective``.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,51 +20,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cmw_pipeline.config.methods import MethodBase
-from cmw_pipeline.meta.weighting import WeightingFunction
+from cmw_pipeline.config.methods.base import MethodBase
+from cmw_pipeline.methods.mixup import draw_lambda, draw_partners, mix
+from cmw_pipeline.methods.problem import Problem as Problem
+from cmw_pipeline.methods.weightings.base import Weigh as Weigh
+from cmw_pipeline.methods.weightings.base import Weighting
+from cmw_pipeline.methods.weightings.base import Weights as Weights
 
 View = Literal["plain", "weak", "strong"]
 """How an image is shown: as it is; cropped and flipped by the recipe; the same with AutoAugment on top."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What a method may know of the training set: the given labels, never the clean ones."""
-
-    num_classes: int
-    labels: torch.Tensor
-    """(N,) int64 given labels."""
-    weighting: WeightingFunction | None = None
-    """The frozen function, for a transfer."""
-    first_logits: torch.Tensor | None = None
-    """(N, K) logits of the run that the method starts from, on the training set without augmentation."""
-    candidates: torch.Tensor | None = None
-    """(N, K) bool candidate sets; the given labels are then only drawn from them."""
-    first_memory: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    """What the method of the run that this one starts from remembered: the tensors of its state."""
-
-    @property
-    def allowed(self) -> torch.Tensor:
-        """(N, K) bool: the candidates; of a sample with a label, that label alone."""
-        if self.candidates is not None:
-            return self.candidates
-        return F.one_hot(self.labels, self.num_classes).bool()
-
-    @property
-    def labelled(self) -> torch.Tensor:
-        """(N,) bool: the samples whose label is known, right or wrong."""
-        return self.allowed.sum(dim=1) == 1
-
-    @property
-    def first_labels(self) -> torch.Tensor:
-        """(N,) int64: what the first run predicts, among the candidates."""
-        assert self.first_logits is not None
-        return self.first_logits.masked_fill(~self.allowed, -torch.inf).argmax(dim=1)
-
-    @property
-    def class_counts(self) -> torch.Tensor:
-        """(K,) int64 training samples of each class by given label."""
-        return torch.bincount(self.labels, minlength=self.num_classes)
 
 
 @dataclass(frozen=True)
@@ -94,11 +60,6 @@ class Batch:
     """What ``prepare`` found out and ``objective`` needs: soft labels, mixing partners, ..."""
 
 
-def mix(values: torch.Tensor, partners: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
-    """λ x_i + (1 − λ) x_π(i), of images or soft labels."""
-    return lam * values + (1 - lam) * values[partners]
-
-
 @dataclass(frozen=True)
 class Networks:
     """The networks of a run, for a method that asks them something; never for a gradient."""
@@ -116,32 +77,32 @@ class Method(nn.Module):
     """Answers what the loop asks; as it stands, plain ERM.
 
     ``active`` is false in the epochs before ``start_epoch``, when the method trains by plain mean
-    cross-entropy.
+    cross-entropy. ``weighting`` says how much each loss counts once both have started.
     """
 
-    head: str = "linear"
-    """The classifier's output layer: linear, cosine, experts, probe, abstain or select."""
-    steady: bool = False
-    """Whether an active epoch's iteration is the same tensor program in all of them: buffers change in place,
-    and nothing that the host decides changes but ``active`` and the teacher's decay."""
-    divisible: bool = False
-    """Whether several processes can train it although it prepares images or calls the network by itself."""
-    towers: int = 1
-    """Networks side by side; two of them give logits (B, 2, K) in training mode."""
-    needs_teacher: bool = False
-    starts_from_first: bool = False
-    """Whether the network's trunk starts from the weights of the run named ``first``."""
+    weighting: Weighting
 
     def __init__(self, options: MethodBase, problem: Problem) -> None:
         super().__init__()
+        self.facts = type(options)
         self.first_epoch = options.start_epoch
         self.num_samples = len(problem.labels)
         self.num_classes = problem.num_classes
-        self.active = self.first_epoch == 0
+        self.epoch = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether the method has started."""
+        return self.epoch >= self.first_epoch
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the weighting has started too."""
+        return self.active and self.epoch >= self.weighting.first_epoch
 
     def begin_epoch(self, epoch: int) -> None:
         """Called before the first step of every epoch, and again when a run resumes inside it."""
-        self.active = epoch >= self.first_epoch
+        self.epoch = epoch
 
     def between_epochs(self, epoch: int, networks: Networks) -> None:
         """Called once before each epoch, not at a resume inside it: splits, corrections, selections."""
@@ -166,16 +127,18 @@ class Method(nn.Module):
         """(B,) loss of each sample; cross-entropy with the given label."""
         return F.cross_entropy(logits, batch.labels, reduction="none")
 
-    def weights(self, losses: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """(B,) weight of each sample, from its detached loss."""
-        return torch.ones_like(losses)
-
-    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """The scalar training loss of a batch."""
+    def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
+        """The scalar training loss of a batch; ``weigh`` says what losses count."""
         losses = self.losses(logits, batch)
-        if not self.active:
-            return losses.mean()
-        return (self.weights(losses.detach(), batch) * losses).mean()
+        return weigh(losses, batch.labels).mean(losses)
+
+    def weigh(self, losses: torch.Tensor, labels: torch.Tensor) -> Weights:
+        """What losses count in the real step: :data:`Weigh`."""
+        return self.weighting.weights(losses.detach(), labels) if self.weighs else _alike(losses)
+
+    def weights(self, losses: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """(B,) what each given label counts for at its loss: for the record, after training."""
+        return self.weigh(losses, batch.labels).values
 
     def confidence(self, logits: torch.Tensor) -> torch.Tensor:
         """(B,) how sure a prediction is, of (B, K) logits in evaluation mode: the largest probability."""
@@ -185,12 +148,7 @@ class Method(nn.Module):
         """The teacher's decay at an iteration, given the recipe's; 1 leaves it as it is."""
         return decay
 
-
-class MetaMethod(Method):
-    """A method with a meta step: weights that depend on Θ, which the look-ahead gradient improves."""
-
-    steps_as_optimizer: bool = False
-    """Whether the virtual step is the optimiser's, with momentum and weight decay, not a plain one."""
+    # --- the meta step
 
     def meta_batch(self, batch: Batch) -> Batch | None:
         """The meta batch, where the method has it in a stream of its own."""
@@ -202,29 +160,42 @@ class MetaMethod(Method):
 
     def theta(self, batch: Batch) -> list[torch.Tensor]:
         """What the meta step learns; called before the virtual step, so it may be made anew for a batch."""
-        raise NotImplementedError
+        return self.weighting.theta(batch.labels)
 
     def virtual_objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The training loss of the virtual step, a function of Θ."""
-        return self.objective(logits, batch)
+
+        def weigh(losses: torch.Tensor, labels: torch.Tensor) -> Weights:
+            return self.weighting.virtual_weights(losses.detach(), labels)
+
+        return self.objective(logits, batch, weigh)
 
     def prepare_meta(self, batch: Batch) -> Batch:
-        """The meta batch as the meta loss sees it."""
-        return batch
+        """The meta batch as the meta loss sees it: mixed, where the weighting asks for that."""
+        alpha, device = self.weighting.meta_mixup, batch.images.device
+        if not alpha:
+            return batch
+        lam, partners = draw_lambda(alpha, device), draw_partners(len(batch.labels), device)
+        evidence = {"lam": lam, "partners": partners}
+        return dataclasses.replace(batch, images=mix(batch.images, partners, lam), evidence=evidence)
 
     def meta_objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """The meta loss: mean cross-entropy of the prediction, which is the mean of experts' logits."""
-        return F.cross_entropy(logits.mean(dim=1) if logits.dim() == 3 else logits, batch.labels)
+        """The meta loss: mean cross-entropy of the prediction, with labels mixed as the images were."""
+        guess = self.prediction(logits)
+        own = F.cross_entropy(guess, batch.labels)
+        if not batch.evidence:
+            return own
+        lam, partners = batch.evidence["lam"], batch.evidence["partners"]
+        return lam * own + (1 - lam) * F.cross_entropy(guess, batch.labels[partners])
 
-    def learn(self, gradient: list[torch.Tensor], batch: Batch) -> None:
+    def prediction(self, logits: torch.Tensor) -> torch.Tensor:
+        """(B, K) of what the head gives in training mode: the mean of experts, the first K outputs."""
+        return logits.mean(dim=1) if logits.dim() == 3 else logits[:, : self.num_classes]
+
+    def learn(self, gradient: list[torch.Tensor]) -> None:
         """Take the gradient of the meta loss with respect to Θ."""
-        raise NotImplementedError
+        self.weighting.learn(gradient)
 
 
-def weighted_mean(losses: torch.Tensor, weights: torch.Tensor, normalisation: str) -> torch.Tensor:
-    """Σ v_i ℓ_i / c: c = B (``mean``), or the detached Σ v_i (``sum``; 1 where all weights vanish)."""
-    total = (weights * losses).sum()
-    if normalisation == "mean":
-        return total / len(losses)
-    mass = weights.detach().sum()
-    return total / torch.where(mass > 0, mass, 1.0)
+def _alike(losses: torch.Tensor) -> Weights:
+    return Weights(torch.ones_like(losses))

@@ -4,17 +4,13 @@ import math
 
 import torch
 
-from cmw_pipeline.config.methods.tasks import DeepGamblersCmw as CmwOptions
-from cmw_pipeline.config.methods.tasks import DeepGamblersOptions as Options
+from cmw_pipeline.config.methods.tasks import DeepGamblers as Options
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.parts.abstaining import Abstaining
-from cmw_pipeline.methods.parts.weighted import Weighted
 
 
 class DeepGamblers(Abstaining):
     """-log(p_y + p_abstain / o), o the payoff: the probabilities are shares of a stake, y pays o for one."""
-
-    steady = True
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
@@ -25,10 +21,3 @@ class DeepGamblers(Abstaining):
         bet = logits.gather(1, batch.labels[:, None])[:, 0]
         kept = logits[:, -1] - self.log_payoff
         return logits.logsumexp(dim=1) - torch.logaddexp(bet, kept)
-
-
-class DeepGamblersCmw(Weighted):
-    """The same with CMW-Net's weights on what is lost."""
-
-    def __init__(self, options: CmwOptions, problem: Problem) -> None:
-        super().__init__(options, problem, DeepGamblers(options, problem))

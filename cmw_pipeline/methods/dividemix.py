@@ -8,15 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from cmw_pipeline.config.methods.mixtures import DivideMix as Options
-from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream, View, mix
+from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream, View, Weigh
+from cmw_pipeline.methods.mixup import draw_lambda, draw_partners, mix
 from cmw_pipeline.methods.parts.losses import cross_entropy
-from cmw_pipeline.methods.parts.mixing import (
-    divergence_from_uniform,
-    draw_lambda,
-    draw_partners,
-    logits_in_mode,
-    sharpen,
-)
+from cmw_pipeline.methods.parts.mixing import divergence_from_uniform, logits_in_mode, sharpen
 from cmw_pipeline.methods.parts.mixtures import low_loss_posterior, min_max, split
 
 
@@ -27,9 +22,6 @@ class DivideMix(Method):
     Gaussian mixture on its losses. Both are refitted before the epoch; C2D's code refits the second
     network's split after the first one's turn.
     """
-
-    towers = 2
-    starts_from_first = True
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
@@ -115,7 +107,7 @@ class DivideMix(Method):
         """(B,) probability that the label is right, the mean of both networks'."""
         return self.posteriors.mean(dim=0)[batch.rows]
 
-    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
         """Cross-entropy of the labelled part, squared error of the unlabelled one, and the penalty."""
         o = self.options
         if not self.active:

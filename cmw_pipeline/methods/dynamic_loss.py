@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cmw_pipeline.config.methods.weighting import DynamicLoss as Options
+from cmw_pipeline.config.methods.learned_labels import DynamicLoss as Options
 from cmw_pipeline.meta.adam import Adam
 from cmw_pipeline.meta.selection import place_in_class
-from cmw_pipeline.methods.base import Batch, MetaMethod, Networks, Problem, Stream, View
+from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream, View, Weigh
 from cmw_pipeline.methods.parts.losses import cross_entropy
 from cmw_pipeline.methods.parts.mixing import logits_in_mode
 
@@ -17,7 +17,7 @@ _TRUSTING, _NEUTRAL = 3.98, 1.0
 """First biases of the two networks: labels are trusted at 98 %; margins are nearly equal."""
 
 
-class DynamicLoss(MetaMethod):
+class DynamicLoss(Method):
     """Cross-entropy of logits + margins with the label v y + (1 − v) ŷ; v from the loss's rank and y.
 
     Jiang, Li, Zhang, Wang and Xu, TPAMI 45(12), 2023 (arXiv 2211.12506). ŷ is drawn from the prediction on
@@ -30,9 +30,6 @@ class DynamicLoss(MetaMethod):
     on the image as it is for ŷ. The published code stops that after 2,000 iterations, more than its warm-up
     has.
     """
-
-    steady = True
-    steps_as_optimizer = True
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
@@ -126,11 +123,11 @@ class DynamicLoss(MetaMethod):
         given = trust * cross_entropy(margined, batch.labels)
         return (given + (1 - trust) * cross_entropy(margined, drawn)).mean()
 
-    def learn(self, gradient: list[torch.Tensor], batch: Batch) -> None:
+    def learn(self, gradient: list[torch.Tensor]) -> None:
         """One step of Adam."""
         self.adam.update(gradient)
 
-    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
         """With the networks as they are now and a class drawn anew; in the second turn, the given labels."""
         if not self.active:
             return F.cross_entropy(logits, batch.labels)

@@ -4,9 +4,8 @@ import torch
 from torch import nn
 
 from cmw_pipeline.config.methods.memory import Elr as Options
-from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.methods.base import Batch, Method, Problem, Weigh
 from cmw_pipeline.methods.parts.early_learning import early_learning, probabilities
-from cmw_pipeline.methods.parts.losses import cross_entropy
 
 
 class Elr(Method):
@@ -27,9 +26,13 @@ class Elr(Method):
             old = self.targets[batch.rows]
             self.targets[batch.rows] = torch.lerp(p / p.sum(dim=-1, keepdim=True), old, self.memory)
 
-    def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """(B,) cross-entropy and regulariser; the gradient of the latter comes through p alone."""
-        given = cross_entropy(logits, batch.labels)
+    def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
+        """Mean of both; a weight is that of the given label, and leaves the regulariser as it is.
+
+        The gradient of the regulariser comes through p alone.
+        """
+        given = self.losses(logits, batch)
+        given = weigh(given, batch.labels).factors() * given
         if not self.active:
-            return given
-        return given + self.strength * early_learning(logits, self.targets[batch.rows])
+            return given.mean()
+        return (given + self.strength * early_learning(logits, self.targets[batch.rows])).mean()

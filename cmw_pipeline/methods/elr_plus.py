@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from cmw_pipeline.config.methods.twins import ElrPlus as Options
-from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, mix
+from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Weigh
+from cmw_pipeline.methods.mixup import draw_lambda, draw_partners, mix
 from cmw_pipeline.methods.parts.early_learning import early_learning
-from cmw_pipeline.methods.parts.mixing import draw_lambda, draw_partners, logits_in_mode
+from cmw_pipeline.methods.parts.mixing import logits_in_mode
 from cmw_pipeline.methods.parts.towers import tower_losses
 
 
@@ -21,9 +22,6 @@ class ElrPlus(Method):
     image before mixing. Both networks see the same mixed batch and step at once; the published code lets
     them take turns by epochs.
     """
-
-    towers = 2
-    needs_teacher = True
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
@@ -51,7 +49,7 @@ class ElrPlus(Method):
         evidence = {"targets": targets, "labels": labels}
         return dataclasses.replace(batch, images=mix(batch.images, partners, lam), evidence=evidence)
 
-    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
         """Sum over the networks of mean cross-entropy and ramped-up regulariser."""
         if not self.active:
             return tower_losses(logits, batch.labels).mean(dim=0).sum()

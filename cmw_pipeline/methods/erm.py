@@ -5,5 +5,3 @@ from cmw_pipeline.methods.base import Method
 
 class Erm(Method):
     """Nothing differs from the defaults."""
-
-    steady = True

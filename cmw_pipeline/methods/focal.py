@@ -10,8 +10,6 @@ from cmw_pipeline.methods.parts.losses import focal
 class Focal(Method):
     """(1 − p)^γ times cross-entropy, of the softmax or of a logistic question for each class."""
 
-    steady = True
-
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.sample_loss = focal(options.gamma, options.form)

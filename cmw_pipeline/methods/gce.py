@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from cmw_pipeline.config.methods.losses import Gce as Options
-from cmw_pipeline.methods.base import Batch, Method, Networks, Problem
+from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Weigh
 from cmw_pipeline.methods.parts.losses import generalised_cross_entropy
 
 
@@ -34,6 +34,11 @@ class Gce(Method):
         """(B,) L_q with the given label."""
         return self.sample_loss(logits, batch.labels) if self.active else super().losses(logits, batch)
 
+    def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
+        """The weighted mean of the losses, those that are left out zero."""
+        losses = self.losses(logits, batch)
+        return weigh(losses, batch.labels).mean(self.kept[batch.rows].to(losses.dtype) * losses)
+
     def weights(self, losses: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """(B,) one for what is kept, else zero."""
-        return self.kept[batch.rows].to(losses.dtype)
+        """(B,) zero for what is left out."""
+        return self.kept[batch.rows].to(losses.dtype) * super().weights(losses, batch)

@@ -7,14 +7,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from cmw_pipeline.config.methods.mixtures import MCorrection as Options
-from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, mix
+from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Weigh
+from cmw_pipeline.methods.mixup import draw_lambda, draw_partners, mix
 from cmw_pipeline.methods.parts.losses import cross_entropy
-from cmw_pipeline.methods.parts.mixing import (
-    divergence_from_uniform,
-    draw_lambda,
-    draw_partners,
-    logits_in_mode,
-)
+from cmw_pipeline.methods.parts.mixing import divergence_from_uniform, logits_in_mode
 from cmw_pipeline.methods.parts.mixtures import beta_table, trimmed_range, unit
 
 
@@ -91,7 +87,7 @@ class MCorrection(Method):
         """(B,) probability that the label is right; what a given label counts for."""
         return 1 - self._wrong(losses)
 
-    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
         """Cross-entropy with the mixed targets, and the penalty on lopsided predictions."""
         if not self.active:
             return F.cross_entropy(logits, batch.labels)

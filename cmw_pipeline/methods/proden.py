@@ -15,8 +15,6 @@ class Proden(Method):
     the published code: its own prediction, from the same pass, serves the next epoch.
     """
 
-    steady = True
-
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         allowed = problem.allowed
@@ -27,7 +25,7 @@ class Proden(Method):
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
         """Take the soft labels to train on, then renew them."""
         self.current = self.targets[batch.rows]
-        candidates = logits.float().masked_fill(~self.allowed[batch.rows], -torch.inf)
+        candidates = logits.to(self.targets.dtype).masked_fill(~self.allowed[batch.rows], -torch.inf)
         self.targets[batch.rows] = candidates.softmax(dim=1)
 
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:

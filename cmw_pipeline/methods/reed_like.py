@@ -7,22 +7,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from cmw_pipeline.config.methods.self_supervised import ReedLike as Options
-from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream, mix
+from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream, Weigh
+from cmw_pipeline.methods.mixup import draw_lambda, draw_partners, mix
 from cmw_pipeline.methods.parts.losses import cross_entropy
-from cmw_pipeline.methods.parts.mixing import (
-    divergence_from_uniform,
-    draw_lambda,
-    draw_partners,
-    sharpen,
-    train_mode_logits,
-)
+from cmw_pipeline.methods.parts.mixing import divergence_from_uniform, sharpen, train_mode_logits
 from cmw_pipeline.methods.parts.mixtures import low_loss_posterior, min_max, split
 
 
 class ReedLike(Method):
     """MixMatch with one network; ``posterior`` (N,) that a label is right, once and for all by the probe."""
-
-    starts_from_first = True
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
@@ -71,7 +64,7 @@ class ReedLike(Method):
         """(B,) probability that the label is right."""
         return self.posterior[batch.rows]
 
-    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
         """Cross-entropy of the trusted part, squared error of the guessed one, and the penalty."""
         if not self.active:
             return self.losses(logits, batch).mean()

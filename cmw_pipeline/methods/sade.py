@@ -14,10 +14,6 @@ from cmw_pipeline.methods.parts.losses import sade, several_cross_entropies
 class Sade(Method):
     """The sum of the experts' losses; before ``start_epoch`` each has plain cross-entropy."""
 
-    head = "experts"
-
-    steady = True
-
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.sample_loss = sade(problem.class_counts, options.strength)

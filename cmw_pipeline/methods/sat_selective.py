@@ -3,11 +3,9 @@
 import torch
 from torch import nn
 
-from cmw_pipeline.config.methods.tasks import SatSelectiveCmw as CmwOptions
-from cmw_pipeline.config.methods.tasks import SatSelectiveOptions as Options
+from cmw_pipeline.config.methods.tasks import SatSelective as Options
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.parts.abstaining import Abstaining
-from cmw_pipeline.methods.parts.weighted import Weighted
 
 
 class SatSelective(Abstaining):
@@ -17,8 +15,6 @@ class SatSelective(Abstaining):
     label among the K classes. Of the published (N, K) targets no other entry is ever read.
     """
 
-    steady = True
-
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.memory = options.memory
@@ -27,7 +23,7 @@ class SatSelective(Abstaining):
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
         """T <- α t + (1 − α) p_y, before the loss looks at t."""
         if self.active:
-            p = logits[:, : self.num_classes].float().softmax(dim=1)
+            p = logits[:, : self.num_classes].to(self.trust.dtype).softmax(dim=1)
             given = p.gather(1, batch.labels[:, None])[:, 0]
             self.trust[batch.rows] = torch.lerp(given, self.trust[batch.rows], self.memory)
 
@@ -36,10 +32,3 @@ class SatSelective(Abstaining):
         log_p = logits.log_softmax(dim=1)
         trust = self.trust[batch.rows]
         return -(trust * log_p.gather(1, batch.labels[:, None])[:, 0] + (1 - trust) * log_p[:, -1])
-
-
-class SatSelectiveCmw(Weighted):
-    """The same with CMW-Net's weights on the cross-entropy with the two-part target."""
-
-    def __init__(self, options: CmwOptions, problem: Problem) -> None:
-        super().__init__(options, problem, SatSelective(options, problem))

@@ -7,7 +7,7 @@ from torch import nn
 
 from cmw_pipeline.config.methods.memory import Selfie as Options
 from cmw_pipeline.errors import ConfigError
-from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.methods.base import Batch, Method, Problem, Weigh
 from cmw_pipeline.methods.parts.losses import cross_entropy
 
 _NONE = -1
@@ -24,8 +24,6 @@ class Selfie(Method):
     labels; −1 where there is none yet. The loss that is small is that with the given label. The published
     code passes the chosen samples again for the step; here one pass serves both.
     """
-
-    steady = True
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
@@ -76,7 +74,7 @@ class Selfie(Method):
         small = losses.argsort(stable=True).argsort() < kept
         return (small | (self.corrected[batch.rows] != _NONE)).to(losses)
 
-    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
         """Mean over the samples that are trained on; over all of them before the start epoch."""
         losses = self.losses(logits, batch)
         if not self.active:

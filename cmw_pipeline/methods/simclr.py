@@ -16,8 +16,6 @@ class SimClr(Method):
     The labels reach nothing but the probe, whose accuracy is the one recorded.
     """
 
-    head = "probe"
-
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
         self.temperature = options.temperature

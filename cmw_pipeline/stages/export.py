@@ -25,12 +25,12 @@ def run(job: Job) -> None:
     """
     source = job.inputs["run"]
     state = load_file(source.path / METHOD)
-    prefix = "weight_net."
+    prefix = "weighting.net."
     tensors = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
     net = WeightNet(len(tensors["trunk.bias"]), len(tensors["heads.bias"]))
     net.load_state_dict(tensors)
     origin = {"run": job.artefact.name, "content": source.content, "verified": source.verified}
-    save_weighting(job.out, net, state["groups"].numpy(), origin)
+    save_weighting(job.out, net, state["weighting.groups"].numpy(), origin)
 
     names = group_names(net.num_groups)
     curves = load_weighting(job.out).curves(_GRID)

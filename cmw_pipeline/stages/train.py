@@ -13,10 +13,11 @@ from torch import nn
 
 from cmw_pipeline.config.datasets import FACTS, DatasetFacts
 from cmw_pipeline.config.meta_names import parse_meta
-from cmw_pipeline.config.methods import MetaLearned
+from cmw_pipeline.config.methods import KINDS
 from cmw_pipeline.config.methods import Method as MethodOptions
 from cmw_pipeline.config.pretrained import WEIGHTS
 from cmw_pipeline.config.schema import Recipe
+from cmw_pipeline.config.weightings import MetaLearned
 from cmw_pipeline.data.loader import Store
 from cmw_pipeline.data.opened import OpenImages
 from cmw_pipeline.errors import ConfigError
@@ -26,9 +27,8 @@ from cmw_pipeline.io.manifests import EARLIER, Stored
 from cmw_pipeline.io.tables import read_table, write_array, write_table
 from cmw_pipeline.meta.weighting import load_weighting
 from cmw_pipeline.methods import registry as methods
-from cmw_pipeline.methods.base import Batch, MetaMethod, Method, Problem
+from cmw_pipeline.methods.base import Batch, Method, Problem
 from cmw_pipeline.methods.noise_teacher import posterior_of
-from cmw_pipeline.methods.parts.losses import HEADS
 from cmw_pipeline.models import registry as models
 from cmw_pipeline.models.trunk import freeze_trunk, load_trunk
 from cmw_pipeline.runtime.memory import keep_memory
@@ -131,13 +131,14 @@ def _task(
     samples, held_out, test = splits
     facts = images.facts
     meta = None
-    if isinstance(options, MetaLearned):
+    weighting = options.weighting
+    if isinstance(weighting, MetaLearned):
         per_class = job.inputs["metaset"].manifest["notes"]["per_class"]
-        meta = Meta(parse_meta(options.meta_set), per_class, options.meta_batch, options.meta_every)
+        meta = Meta(parse_meta(weighting.meta_set), per_class, weighting.meta_batch, weighting.meta_every)
     labels = torch.from_numpy(np.concatenate([samples.labels, held_out.labels])).to(device)
     store = images.store(np.concatenate([samples.index, held_out.index]))
-    weighting = load_weighting(job.inputs["weighting"].path) if "weighting" in job.inputs else None
-    problem = Problem(facts.num_classes, labels[: len(samples.labels)], weighting)
+    function = load_weighting(job.inputs["weighting"].path) if "weighting" in job.inputs else None
+    problem = Problem(facts.num_classes, labels[: len(samples.labels)], function)
     candidates = read_candidates(job.inputs["biased"].path, samples.index)
     if candidates is not None:
         problem = dataclasses.replace(problem, candidates=torch.from_numpy(candidates).to(device))
@@ -145,8 +146,10 @@ def _task(
         logits = _first_logits(job.inputs["first"], problem, store, facts, device)
         memory = load_file(job.inputs["first"].path / METHOD)
         problem = dataclasses.replace(problem, first_logits=logits, first_memory=memory)
-        if options.labels_from_first:
-            labels[: len(samples.labels)] = problem.first_labels  # the problem's labels are this memory
+    if "labels_from" in job.inputs:
+        logits = _first_logits(job.inputs["labels_from"], problem, store, facts, device)
+        problem = problem.relabelled(logits)
+        labels = torch.cat([problem.labels, labels[len(problem.labels) :]])
     return Task(
         recipe=recipe,
         seed=job.params["seed"],
@@ -166,11 +169,9 @@ def _first_logits(
     """(N, K) logits of the run that this one starts from, on this one's training set."""
     request = first.manifest["params"]
     recipe = on_device(Recipe.model_validate(request["recipe"]), device)
-    options = request["method"]
-    method = methods.METHODS[options["kind"]]
-    head = HEADS[options["base_loss"]] if "base_loss" in options else method.head
+    method = KINDS[request["method"]["kind"]]
     channels, classes = facts.image_shape[2], facts.num_classes
-    model = models.build(recipe.network, channels, classes, 0, head, method.towers).to(device)
+    model = models.build(recipe.network, channels, classes, 0, method.head, method.towers).to(device)
     model.load_state_dict(load_file(first.path / MODEL))
     return predict(model, store, len(problem.labels), recipe)
 
@@ -178,9 +179,8 @@ def _first_logits(
 def _state(job: Job, options: MethodOptions, task: Task, channels: int, device: torch.device) -> TrainState:
     seed, recipe, problem = task.seed, task.recipe, task.problem
     method = methods.build(options, problem, stream_seed(seed, "method")).to(device)
-    model = models.build(
-        recipe.network, channels, problem.num_classes, stream_seed(seed, "model"), method.head, method.towers
-    ).to(device)
+    init, head, towers = stream_seed(seed, "model"), options.head, options.towers
+    model = models.build(recipe.network, channels, problem.num_classes, init, head, towers).to(device)
     _start(model, job, method, recipe)
     if recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -200,11 +200,11 @@ def _state(job: Job, options: MethodOptions, task: Task, channels: int, device: 
 def _start(model: nn.Module, job: Job, method: Method, recipe: Recipe) -> None:
     """Load what the model starts from, and freeze what is not trained."""
     inputs = job.inputs
-    if recipe.optimizer.name != "sgd" and isinstance(method, MetaMethod) and method.steps_as_optimizer:
+    if recipe.optimizer.name != "sgd" and method.facts.steps_as_optimizer:
         raise ConfigError(f"{job.params['method']['kind']} takes the optimiser's own virtual step; use sgd")
     if "pretrained" in inputs:
         load_trunk(model, load_file(inputs["pretrained"].path / WEIGHTS))
-    if method.starts_from_first and "first" in inputs:
+    if method.facts.starts_from_first and "first" in inputs:
         load_trunk(model, load_file(inputs["first"].path / MODEL))
     if "start" in inputs:
         model.load_state_dict(load_file(inputs["start"].path / MODEL))
@@ -218,10 +218,9 @@ def share(task: Task, state: TrainState, team: Team) -> tuple[Task, TrainState]:
     Raises:
         ConfigError: the method works on images of the whole batch, or the batch cannot be divided.
     """
-    method = type(state.method)
-    plain = method.prepare is Method.prepare and method.logits is Method.logits
-    if not (plain or method.divisible):
-        raise ConfigError(f"{method.__name__} trains on one process only", "start it without torchrun")
+    if not state.method.facts.divisible or state.method.weighting.meta_mixup:
+        name = f"{type(state.method).__name__} {'with meta_mixup ' * state.method.facts.divisible}"
+        raise ConfigError(f"{name}trains on one process only", "start it without torchrun")
     sizes = [task.recipe.batch_size, *([task.meta.batch_size] if task.meta else [])]
     if any(size % team.size for size in sizes):
         raise ConfigError(
@@ -258,10 +257,8 @@ def run_rows(records: pd.DataFrame) -> pd.DataFrame:
         if metric in records:
             for protocol, row in (("last", len(records) - 1), ("best", int(records[metric].argmax()))):
                 epoch = int(records["epoch"][row]) + 1
-                for column in (
-                    metric,
-                    *(c for c in records if str(c).endswith((f":{metric}", f":top5_{metric}"))),
-                ):
+                of_parts = [c for c in records if str(c).endswith((f":{metric}", f":top5_{metric}"))]
+                for column in (metric, *of_parts):
                     split, _, name = str(column).rpartition(":")
                     rows.append((protocol, split or TEST, name, float(records[column][row]), epoch))
     return pd.DataFrame(rows, columns=list(RUN_COLUMNS))

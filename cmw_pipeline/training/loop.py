@@ -86,7 +86,7 @@ def _begin_epoch(task: Task, state: TrainState) -> tuple[list[Turn], EpochPlan |
     epoch, method = state.epoch, state.method
     state.optimizer.rate.fill_(learning_rate(task.recipe, epoch))
     method.begin_epoch(epoch)
-    uses_meta = task.meta is not None and method.active
+    uses_meta = task.meta is not None and method.weighs
     if state.step == 0:
         method.between_epochs(epoch, _networks(task, state))
         if task.meta is not None and uses_meta:

@@ -36,7 +36,7 @@ class Iterations:
 
     def begin_epoch(self) -> None:
         """Drop programs that the epoch may have made stale: buffers and host values of methods change."""
-        if not self.state.method.steady:
+        if not self.state.method.facts.steady:
             self._programs.clear()
             self._eager_runs.clear()
 
@@ -47,7 +47,8 @@ class Iterations:
             iterate(self.state, self.recipe, batch, meta_batch, decay)
             return
         tensors = _tensors(batch) + (_tensors(meta_batch) if meta_batch else [])
-        key = (self.state.method.active, batch.turn, decay, tuple(tuple(t.shape) for t in tensors))
+        method = self.state.method
+        key = (method.active, method.weighs, batch.turn, decay, tuple(tuple(t.shape) for t in tensors))
         if key not in self._programs:
             if self.captures and self._eager_runs.setdefault(key, 0) < _WARM_UP:
                 self._eager_runs[key] += 1
@@ -94,7 +95,7 @@ def iterate(
         loss = training_step(model, method, state.optimizer, batch, meta_batch, lean, watched)
     state.loss_sum += loss
     if state.teacher is not None:
-        state.teacher.update(state.model, decay, own_statistics=method.needs_teacher and method.active)
+        state.teacher.update(state.model, decay, own_statistics=method.facts.needs_teacher and method.active)
 
 
 def _compiled(program: Program, tensors: list[torch.Tensor], state: TrainState) -> Program:

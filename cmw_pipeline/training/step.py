@@ -6,7 +6,7 @@ from torch import nn
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.meta.lookahead import lookahead_gradient
 from cmw_pipeline.meta.tangent import Forward, LeanForward, copied_buffers
-from cmw_pipeline.methods.base import Batch, MetaMethod, Method
+from cmw_pipeline.methods.base import Batch, Method
 from cmw_pipeline.training.optim import Optimizer, Sgd
 
 
@@ -32,15 +32,14 @@ def training_step(
             ``watched``, which makes the host wait for the device.
     """
     model.train()
-    if meta_batch is None and isinstance(method, MetaMethod):
+    if meta_batch is None:
         meta_batch = method.meta_batch(batch)
     if meta_batch is None:
         logits = method.logits(model, batch)
         method.observe(logits.detach(), batch)
     else:
-        assert isinstance(method, MetaMethod)
         logits = _logits_and_meta_step(model, method, optimizer, batch, meta_batch, lean, watched)
-    loss = method.objective(logits, batch)
+    loss = method.objective(logits, batch, method.weigh)
     if watched:
         _check(loss, "the training loss", batch)
     optimizer.update(torch.autograd.grad(loss, optimizer.moved, allow_unused=True))
@@ -49,7 +48,7 @@ def training_step(
 
 def _logits_and_meta_step(
     model: nn.Module,
-    method: MetaMethod,
+    method: Method,
     optimizer: Optimizer,
     batch: Batch,
     meta_batch: Batch,
@@ -74,7 +73,7 @@ def _logits_and_meta_step(
 
 def meta_step(
     forward: Forward,
-    method: MetaMethod,
+    method: Method,
     optimizer: Optimizer,
     batch: Batch,
     meta_batch: Batch,
@@ -82,7 +81,7 @@ def meta_step(
 ) -> None:
     """Improve the weighting by the gradient of the meta loss after a virtual step."""
     lr, drift = optimizer.rate, None
-    if method.steps_as_optimizer:
+    if method.facts.steps_as_optimizer:
         assert isinstance(optimizer, Sgd), "the stage refuses others"
         lr, drift = optimizer.as_plain()
     gradient = lookahead_gradient(
@@ -96,7 +95,7 @@ def meta_step(
     )
     if watched:
         _check(torch.stack([g.sum() for g in gradient]).sum(), "the meta-gradient", batch)
-    method.learn(gradient, batch)
+    method.learn(gradient)
 
 
 def _check(value: torch.Tensor, what: str, batch: Batch) -> None:

@@ -1,44 +1,13 @@
-"""What the options of all methods share."""
+"""What the options of all methods share, and what is declared of every method."""
 
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from cmw_pipeline.config.bias_names import parse_bias
-from cmw_pipeline.config.meta_names import parse_meta
-
-
-def _bias_name(name: str) -> str:
-    parse_bias(name)
-    return name
-
-
-def _meta_name(name: str) -> str:
-    parse_meta(name)
-    return name
-
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=60)]
-"""A name that goes into paths and commands: lower-case letters, digits, dots and dashes."""
-TableName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*(/[a-z0-9][a-z0-9.-]*)?$", max_length=60)]
-"""A name, or a folder and a name: ``results/<name>.md`` is what it makes."""
-BiasName = Annotated[str, AfterValidator(_bias_name)]
-MetaName = Annotated[str, AfterValidator(_meta_name)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Epoch = Annotated[int, Field(ge=0)]
-RunName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+/[^/]+/[^/]+/seed[0-9]+$")]
-"""dataset/bias/method/recipe/seedN."""
-
-
-class Model(BaseModel):
-    """Strict base: no coercion, no unknown keys, no NaN, immutable."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+from cmw_pipeline.config.cell import Cell
+from cmw_pipeline.config.fields import BiasName, Epoch, Model, Name, over
+from cmw_pipeline.config.weightings import Uniform, Weighting
 
 
 class First(Model):
@@ -48,26 +17,74 @@ class First(Model):
     recipe: Name | None = Field(None, description="null: the recipe of the run itself")
     bias: BiasName | None = Field(None, description="null: the bias of the run itself")
 
+    def of(self, cell: Cell) -> Cell:
+        """The run that a cell starts from."""
+        return Cell(cell.dataset, self.bias or cell.bias, self.method, self.recipe or cell.recipe, cell.seed)
+
 
 class MethodBase(Model):
-    """What every method has."""
+    """What every method has: what is minimised, and the weighting under it."""
 
-    labels_from_first: ClassVar[bool] = False
-    """Whether the given labels are replaced by predictions of the run named ``first``."""
+    kinds: ClassVar[dict[str, type["MethodBase"]]] = {}
+    """The options of each method by its kind."""
 
+    implemented_by: ClassVar[str]
+    """``module:Class`` below ``cmw_pipeline.methods``."""
+    head: ClassVar[Literal["linear", "cosine", "experts", "probe", "abstain", "select"]] = "linear"
+    """The classifier's output layer."""
+    towers: ClassVar[int] = 1
+    """Networks side by side; two of them give logits (B, 2, K) in training mode."""
+    needs_teacher: ClassVar[bool] = False
+    """Whether it asks the moving average of the network, which a recipe has by its ``ema``."""
+    starts_from_first: ClassVar[bool] = False
+    """Whether the network's trunk starts from the weights of the run named ``first``."""
+    steady: ClassVar[bool] = False
+    """Whether an active epoch's iteration is the same tensor program in all of them: buffers change in place,
+    and nothing that the host decides changes but when things start and the teacher's decay."""
+    divisible: ClassVar[bool] = True
+    """Whether several processes can train it, each on its share of a batch."""
+    steps_as_optimizer: ClassVar[bool] = False
+    """Whether its virtual step is the optimiser's, with momentum and weight decay, not a plain one."""
+    why_no_weighting: ClassVar[str | None] = None
+    """Why its losses cannot count differently; None: they can."""
+    splits_weights: ClassVar[bool] = False
+    """Whether something else gets what a loss's weight lacks to 1."""
+
+    kind: str
     label: str = Field(min_length=1, max_length=60, description="its row in the tables")
     start_epoch: Epoch = Field(0, description="plain cross-entropy before this epoch")
+    weighting: Weighting = Field(Uniform(kind="uniform"), description="how much each sample's loss counts")
+    labels_from: First | None = Field(
+        None, description="a run whose predictions, among the candidates, become the given labels; null: none"
+    )
     where: dict[str, dict[str, Any]] = Field(
         default={},
         description="options that differ in some cells: pattern of dataset/bias -> options; later ones win",
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        (kind,) = get_args(cls.model_fields["kind"].annotation)
+        assert kind not in cls.kinds, f"two methods of kind {kind}"
+        cls.kinds[kind] = cls
+
+    @model_validator(mode="after")
+    def _weighting_fits(self) -> Self:
+        if self.weighting.kind != "uniform" and self.why_no_weighting:
+            raise ValueError(f"{self.kind} takes no weighting: {self.why_no_weighting}")
+        if self.splits_weights and not self.weighting.between_0_and_1:
+            raise ValueError(
+                f"{self.kind} gives to something else what a weight lacks to 1, and those of "
+                f"{self.weighting.kind} may lie above; use mw-net, cmw-net or frozen"
+            )
+        return self
 
     @model_validator(mode="after")
     def _overrides_fit(self) -> Self:
         for pattern, changes in self.where.items():
             if unknown := sorted(set(changes) - (set(type(self).model_fields) - {"kind", "label", "where"})):
                 raise ValueError(f"where {pattern!r}: unknown option {unknown[0]!r}")
-            type(self).model_validate(self.model_dump(exclude={"where"}) | changes)
+            type(self).model_validate(over(self.model_dump(exclude={"where"}), changes))
         return self
 
     def at(self, dataset: str, bias: str) -> Self:
@@ -75,5 +92,5 @@ class MethodBase(Model):
         options = self.model_dump(exclude={"where"})
         for pattern, changes in self.where.items():
             if fnmatchcase(f"{dataset}/{bias}", pattern):
-                options |= changes
+                options = over(options, changes)
         return type(self).model_validate(options)

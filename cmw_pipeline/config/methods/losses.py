@@ -4,14 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cmw_pipeline.config.methods.base import Count, Epoch, First, MethodBase, NonNegative, Positive
+from cmw_pipeline.config.fields import Count, Epoch, NonNegative, Positive
+from cmw_pipeline.config.methods.base import First, MethodBase
 
-Beta = Annotated[float, Field(ge=0, lt=1, description="of the effective number of samples")]
 Open = Annotated[float, Field(gt=0, lt=1)]
 
 
 class NoiseTeacher(MethodBase):
     """Plain training on clean labels; its posterior makes feature-dependent noise."""
+
+    implemented_by = "noise_teacher:NoiseTeacher"
+    why_no_weighting = "it trains on clean labels, which all count alike"
 
     kind: Literal["noise-teacher"]
 
@@ -19,11 +22,17 @@ class NoiseTeacher(MethodBase):
 class Erm(MethodBase):
     """Empirical risk minimisation: mean cross-entropy of the given labels."""
 
+    implemented_by = "erm:Erm"
+    steady = True
+
     kind: Literal["erm"]
 
 
 class Focal(MethodBase):
     """Focal loss (Lin et al., ICCV 2017): what is already predicted with confidence counts less."""
+
+    implemented_by = "focal:Focal"
+    steady = True
 
     kind: Literal["focal"]
     gamma: NonNegative = Field(1.0, description="0: cross-entropy")
@@ -33,34 +42,24 @@ class Focal(MethodBase):
     )
 
 
-class ClassBalanced(MethodBase):
-    """Class-balanced loss (Cui et al., CVPR 2019): classes weigh as their inverse effective numbers."""
-
-    kind: Literal["class-balanced"]
-    beta: Beta = 0.9999
-    gamma: NonNegative = Field(0.0, description="of the focal loss under the weights; 0: cross-entropy")
-    form: Literal["softmax", "sigmoid"] = "softmax"
-    normalisation: Literal["mean", "sum"] = Field(
-        "mean", description="divide the weighted loss by the batch size or by the sum of weights"
-    )
-
-
 class Ldam(MethodBase):
-    """LDAM (Cao et al., NeurIPS 2019): larger margins for rare classes; LDAM-DRW with ``reweight_from``."""
+    """LDAM (Cao et al., NeurIPS 2019): larger margins for rare classes.
+
+    LDAM-DRW is LDAM under a class-balanced weighting that starts late.
+    """
+
+    implemented_by = "ldam:Ldam"
+    head = "cosine"
+    steady = True
 
     kind: Literal["ldam"]
     largest_margin: Positive = Field(0.5, description="of the rarest class, as a cosine")
-    reweight_from: Epoch | None = Field(
-        None, description="class-balanced weights from this epoch on (DRW); null: never"
-    )
-    beta: Beta = 0.9999
-    normalisation: Literal["mean", "sum"] = Field(
-        "sum", description="divide the weighted loss by the batch size or by the sum of weights"
-    )
 
 
 class Gce(MethodBase):
     """Generalised cross-entropy (Zhang & Sabuncu, NeurIPS 2018); truncated with ``threshold``."""
+
+    implemented_by = "gce:Gce"
 
     kind: Literal["gce"]
     q: float = Field(0.7, gt=0, le=1, description="towards 0: cross-entropy; 1: mean absolute error")
@@ -74,6 +73,8 @@ class Gce(MethodBase):
 class Forward(MethodBase):
     """Forward correction (Patrini et al., CVPR 2017): the loss is taken behind a matrix of label noise."""
 
+    implemented_by = "forward:Forward"
+
     kind: Literal["forward"]
     first: First = Field(description="the run whose predictions the matrix is estimated from")
     percentile: float | None = Field(
@@ -86,6 +87,10 @@ class Forward(MethodBase):
 
 class Sade(MethodBase):
     """SADE (Zhang et al., NeurIPS 2022): an expert each for the long-tailed, even and inverted prior."""
+
+    implemented_by = "sade:Sade"
+    head = "experts"
+    steady = True
 
     kind: Literal["sade"]
     strength: NonNegative = Field(2.0, description="how far the third expert leans to the inverted prior")

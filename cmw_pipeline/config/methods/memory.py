@@ -4,19 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from cmw_pipeline.config.methods.base import (
-    Count,
-    Epoch,
-    First,
-    Fraction,
-    MethodBase,
-    NonNegative,
-    Positive,
-)
+from cmw_pipeline.config.fields import Count, Epoch, Fraction, NonNegative, Positive
+from cmw_pipeline.config.methods.base import First, MethodBase
 
 
 class Elr(MethodBase):
     """Early-learning regularisation (Liu et al., NeurIPS 2020)."""
+
+    implemented_by = "elr:Elr"
 
     kind: Literal["elr"]
     memory: Fraction = Field(0.7, description="share of the old target that stays")
@@ -26,6 +21,8 @@ class Elr(MethodBase):
 class Sat(MethodBase):
     """Self-adaptive training against label noise (Huang et al., NeurIPS 2020)."""
 
+    implemented_by = "sat:Sat"
+
     kind: Literal["sat"]
     start_epoch: Epoch = Field(60, description="plain cross-entropy before this epoch")
     memory: Fraction = Field(0.9, description="share of the old target that stays")
@@ -33,6 +30,8 @@ class Sat(MethodBase):
 
 class Lrt(MethodBase):
     """AdaCorr: labels corrected by a likelihood-ratio test (Zheng et al., ICML 2020)."""
+
+    implemented_by = "lrt:Lrt"
 
     kind: Literal["lrt"]
     start_epoch: Epoch = Field(25, description="the anchor's loss begins; plain cross-entropy before")
@@ -48,6 +47,8 @@ class Lrt(MethodBase):
 class Plc(MethodBase):
     """Progressive label correction (Zhang et al., ICLR 2021)."""
 
+    implemented_by = "plc:Plc"
+
     kind: Literal["plc"]
     start_epoch: Epoch = Field(9, description="the first epoch on corrected labels")
     window: Count = Field(5, description="epochs whose predictions are averaged")
@@ -62,6 +63,10 @@ class Plc(MethodBase):
 class ActiveBias(MethodBase):
     """ActiveBias, SGD-WPV (Chang et al., NeurIPS 2017): uncertain samples weigh more."""
 
+    implemented_by = "active_bias:ActiveBias"
+    steady = True
+    why_no_weighting = "its own weights are the method"
+
     kind: Literal["active-bias"]
     start_epoch: Count = Field(25, description="uniform weights before this epoch")
     smoothing: Positive = Field(0.2, description="added to each uncertainty")
@@ -69,6 +74,10 @@ class ActiveBias(MethodBase):
 
 class Selfie(MethodBase):
     """SELFIE (Song et al., ICML 2019): small losses and refurbished labels."""
+
+    implemented_by = "selfie:Selfie"
+    steady = True
+    why_no_weighting = "it chooses the samples that count by itself"
 
     kind: Literal["selfie"]
     start_epoch: Epoch = Field(25, description="all samples are trained on before this epoch")

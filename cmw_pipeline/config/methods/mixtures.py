@@ -4,19 +4,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from cmw_pipeline.config.methods.base import (
-    Count,
-    Epoch,
-    First,
-    Fraction,
-    MethodBase,
-    NonNegative,
-    Positive,
-)
+from cmw_pipeline.config.fields import Count, Epoch, Fraction, NonNegative, Positive
+from cmw_pipeline.config.methods.base import First, MethodBase
 
 
 class MCorrection(MethodBase):
     """M-correction (Arazo et al., ICML 2019): mixup, and label bootstrapping by a Beta mixture."""
+
+    implemented_by = "m_correction:MCorrection"
+    divisible = False
+    why_no_weighting = "a mixture of two densities tells which labels count"
 
     kind: Literal["m-correction"]
     bootstrap_epoch: Epoch = Field(105, description="labels are corrected from this epoch on; 0-based")
@@ -47,6 +44,12 @@ class DivideMix(MethodBase):
     AugDesc: ``gradient_views: strong``, batches of 128. C2D: ``first`` a SimCLR run, ``start_epoch: 5``,
     ``gmm_steps: 200``.
     """
+
+    implemented_by = "dividemix:DivideMix"
+    towers = 2
+    starts_from_first = True
+    divisible = False
+    why_no_weighting = "its two networks tell each other which labels count, by mixtures of two densities"
 
     kind: Literal["dividemix"]
     start_epoch: Epoch = Field(

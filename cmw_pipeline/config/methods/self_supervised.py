@@ -4,11 +4,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from cmw_pipeline.config.methods.base import Count, Epoch, First, Fraction, MethodBase, NonNegative, Positive
+from cmw_pipeline.config.fields import Count, Epoch, Fraction, NonNegative, Positive
+from cmw_pipeline.config.methods.base import First, MethodBase
 
 
 class SimClr(MethodBase):
     """SimCLR (Chen et al., ICML 2020), with a linear probe beside it that the recorded accuracy is of."""
+
+    implemented_by = "simclr:SimClr"
+    head = "probe"
+    divisible = False
+    why_no_weighting = "its features are learned without labels"
 
     kind: Literal["simclr"]
     temperature: Positive = Field(0.5, description="of the contrastive loss")
@@ -20,6 +26,11 @@ class ReedLike(MethodBase):
     A SimCLR run's linear probe tells trusted labels from others by its losses; MixMatch from that run's
     weights uses the trusted ones.
     """
+
+    implemented_by = "reed_like:ReedLike"
+    starts_from_first = True
+    divisible = False
+    why_no_weighting = "a mixture of two densities tells which labels count"
 
     kind: Literal["reed-like"]
     first: First = Field(description="the SimCLR run")

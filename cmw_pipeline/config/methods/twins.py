@@ -4,11 +4,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from cmw_pipeline.config.methods.base import Count, Epoch, Fraction, MethodBase, NonNegative, Positive
+from cmw_pipeline.config.fields import Count, Epoch, Fraction, NonNegative, Positive
+from cmw_pipeline.config.methods.base import MethodBase
 
 
 class CoTeaching(MethodBase):
     """Co-teaching: each network learns from the other's small losses (Han et al., NeurIPS 2018)."""
+
+    implemented_by = "co_teaching:CoTeaching"
+    towers = 2
+    why_no_weighting = "each of its two networks chooses the samples of the other"
 
     kind: Literal["co-teaching"]
     forget_rate: Fraction = Field(description="share of a batch left out in the end: the noise rate")
@@ -19,11 +24,19 @@ class CoTeaching(MethodBase):
 class Decoupling(MethodBase):
     """Decoupling: both learn where they disagree (Malach and Shalev-Shwartz, NeurIPS 2017)."""
 
+    implemented_by = "decoupling:Decoupling"
+    towers = 2
+    why_no_weighting = "its two networks choose the samples that count"
+
     kind: Literal["decoupling"]
 
 
 class PeerLearning(MethodBase):
     """Peer-learning: disagreements, and the other's small losses elsewhere (Sun et al., ICCV 2021)."""
+
+    implemented_by = "peer_learning:PeerLearning"
+    towers = 2
+    why_no_weighting = "its two networks choose the samples that count"
 
     kind: Literal["peer-learning"]
     forget_rate: Fraction = Field(0.25, description="share of the agreements left out in the end")
@@ -33,6 +46,12 @@ class PeerLearning(MethodBase):
 
 class ElrPlus(MethodBase):
     """ELR+: two networks, averages of weights, mixup (Liu et al., NeurIPS 2020)."""
+
+    implemented_by = "elr_plus:ElrPlus"
+    towers = 2
+    needs_teacher = True
+    divisible = False
+    why_no_weighting = "its two networks have losses of mixed labels, and one weight would serve both"
 
     kind: Literal["elr-plus"]
     memory: Fraction = Field(0.7, description="share of the old target that stays")

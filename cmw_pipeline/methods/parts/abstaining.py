@@ -9,8 +9,6 @@ from cmw_pipeline.methods.parts.losses import cross_entropy
 class Abstaining(Method):
     """Logits of K classes and of abstaining while training; plain cross-entropy of the K at first."""
 
-    head = "abstain"
-
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) of (B, K + 1) logits."""
         if not self.active:

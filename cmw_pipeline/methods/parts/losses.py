@@ -6,13 +6,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from cmw_pipeline.methods.base import Problem
-
 SampleLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(logits, (B,) int64 labels) -> (B,) losses."""
 COSINE_SCALE = 30.0
-HEADS = {"ce": "linear", "ldam": "cosine", "sade": "experts"}
-"""The output layer that a base loss needs."""
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -103,30 +99,6 @@ def sade(counts: torch.Tensor, strength: float = 2.0) -> SampleLoss:
         return several_cross_entropies(logits + offsets.to(logits), labels)
 
     return loss
-
-
-def base_loss(name: str, problem: Problem) -> SampleLoss:
-    """The per-sample loss of this name: ``ce``, ``ldam`` or ``sade``."""
-    if name == "ldam":
-        return ldam(problem.class_counts)
-    if name == "sade":
-        return sade(problem.class_counts)
-    return cross_entropy
-
-
-def early_loss(name: str, base: SampleLoss) -> SampleLoss:
-    """What a base loss is before ``start_epoch``: LDAM is cross-entropy there, as in the published code."""
-    return cross_entropy if name == "ldam" else base
-
-
-def class_balanced_weights(counts: torch.Tensor, beta: float) -> torch.Tensor:
-    """(K,) inverse effective numbers of samples, with mean 1 (Cui et al., CVPR 2019).
-
-    a_k ∝ (1 − β) / (1 − β^n_k). A class without samples gets the weight of one with a single sample.
-    """
-    effective = (1 - beta ** counts.clamp(min=1).double()) / (1 - beta) if beta else torch.ones(len(counts))
-    inverse = 1 / effective
-    return (inverse * len(counts) / inverse.sum()).to(torch.get_default_dtype())
 
 
 def _hits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -1,23 +1,10 @@
-"""Mixup and soft labels, for the methods that use them."""
+"""Guesses of a network and what is made of them, for the methods that mix images."""
 
 import math
 
 import torch
 from torch import nn
 from torch.func import functional_call
-
-
-def draw_lambda(alpha: float, device: torch.device) -> torch.Tensor:
-    """Scalar max(λ, 1 − λ) with λ ~ Beta(α, α), drawn on the device; 1 for α = 0."""
-    if alpha == 0:
-        return torch.ones((), device=device)
-    lam = torch._sample_dirichlet(torch.full((2,), alpha, device=device))[0]
-    return torch.maximum(lam, 1 - lam)
-
-
-def draw_partners(size: int, device: torch.device) -> torch.Tensor:
-    """(B,) int64: a random permutation; whom each sample is mixed with."""
-    return torch.rand(size, device=device).argsort()
 
 
 @torch.no_grad()

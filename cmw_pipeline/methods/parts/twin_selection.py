@@ -5,8 +5,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from cmw_pipeline.config.methods import MethodBase
-from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.config.methods.base import MethodBase
+from cmw_pipeline.methods.base import Batch, Method, Problem, Weigh
 from cmw_pipeline.methods.parts.towers import tower_losses
 
 
@@ -16,7 +16,6 @@ class TwinSelection(Method):
     Both steps of a batch are one: the loss is the sum of the two networks', which share no weight.
     """
 
-    towers = 2
     by_disagreement: ClassVar[bool] = False
     """Whether disagreements are always learnt from, and small losses sought among the agreements."""
     by_small_loss: ClassVar[bool] = False
@@ -39,7 +38,7 @@ class TwinSelection(Method):
         """(B, 2) cross-entropy of each network with the given label."""
         return tower_losses(logits, batch.labels)
 
-    def objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
         """Sum over the networks of the mean loss of the samples chosen for them."""
         losses = self.losses(logits, batch)
         if not self.active:

@@ -1,0 +1,53 @@
+"""What the parameters are made of: the types of their fields, and the strict model."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from cmw_pipeline.config.bias_names import parse_bias
+from cmw_pipeline.config.meta_names import parse_meta
+
+
+def _bias_name(name: str) -> str:
+    parse_bias(name)
+    return name
+
+
+def _meta_name(name: str) -> str:
+    parse_meta(name)
+    return name
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=60)]
+"""A name that goes into paths and commands: lower-case letters, digits, dots and dashes."""
+TableName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*(/[a-z0-9][a-z0-9.-]*)?$", max_length=60)]
+"""A name, or a folder and a name: ``results/<name>.md`` is what it makes."""
+BiasName = Annotated[str, AfterValidator(_bias_name)]
+MetaName = Annotated[str, AfterValidator(_meta_name)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Epoch = Annotated[int, Field(ge=0)]
+RunName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+/[^/]+/[^/]+/seed[0-9]+$")]
+"""dataset/bias/method/recipe/seedN."""
+
+
+class Model(BaseModel):
+    """Strict base: no coercion, no unknown keys, no NaN, immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def over(parent: Any, child: Any) -> Any:
+    """The child's values over the parent's, mapping by mapping; a mapping of another ``name`` starts anew.
+
+    >>> over({"kind": "erm", "weighting": {"meta_every": 10, "groups": 3}}, {"weighting": {"meta_every": 1}})
+    {'kind': 'erm', 'weighting': {'meta_every': 1, 'groups': 3}}
+    """
+    if not isinstance(parent, dict) or not isinstance(child, dict):
+        return child
+    if "name" in child and child["name"] != parent.get("name"):
+        return child
+    return parent | {key: over(parent.get(key), value) for key, value in child.items()}
