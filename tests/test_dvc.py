@@ -3,6 +3,7 @@
 import json
 import re
 import statistics
+from pathlib import Path
 
 import boto3
 import pandas as pd
@@ -13,6 +14,8 @@ from project import Project, new_project
 from cmw_pipeline.io.manifests import open_stored
 from cmw_pipeline.tables.numbers import numbers
 from cmw_pipeline.types import ROW_COLUMNS
+
+ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.workflow
 PARAMS = """
@@ -172,6 +175,7 @@ def rows(values):
         "device": "cpu",
         "torch": "2",
         "verified": True,
+        "precision": "float32",
     }
     cell |= {"smoke": False, "protocol": "last", "metric": "accuracy"}
     records = [
@@ -193,5 +197,26 @@ def test_the_numbers_are_the_means_of_the_rows():
         "n": 3,
     }
     assert gce == {"mean": 90.0, "std": None, "n": 1}
-    assert [run["accuracy"] for run in found["runs"]] == [81.25, 80.0, 83.5, 90.0]
-    assert json.loads(numbers(rows(values).iloc[:0])) == {"runs": []}
+    assert found["points"] == [
+        {"method": "erm", "accuracy": erm["mean"]},
+        {"method": "gce", "accuracy": 90.0},
+    ]
+    assert json.loads(numbers(rows(values).iloc[:0])) == {"points": []}
+
+
+def test_the_numbers_in_git_are_those_of_the_tables_a_line_for_each_cell():
+    files = sorted((ROOT / "results" / "numbers").glob("*.json"))
+    assert files
+    for file in files:
+        wanted = numbers(pd.read_parquet(ROOT / "results" / f"{file.stem}.parquet"))
+        assert len(file.read_text().splitlines()) == len(wanted.splitlines()), file.name
+        found, wanted = (json.loads(text) for text in (file.read_text(), wanted))
+        assert found.pop("points") == [
+            {"method": point["method"], "accuracy": pytest.approx(point["accuracy"])}
+            for point in wanted.pop("points")
+        ]
+        assert {m: list(cells) for m, cells in found.items()} == {
+            m: list(cells) for m, cells in wanted.items()
+        }
+        for metric, cells in wanted.items():
+            assert all(found[metric][name] == pytest.approx(cell) for name, cell in cells.items())
