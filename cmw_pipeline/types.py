@@ -12,6 +12,8 @@ Indices: TypeAlias = npt.NDArray[np.int32]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Candidates: TypeAlias = npt.NDArray[np.bool_]
 """(N, K) True where a class is a candidate for the sample's label."""
+Vectors: TypeAlias = npt.NDArray[np.float32]
+"""(N, D) embeddings or tabular features."""
 Images: TypeAlias = npt.NDArray[np.uint8]
 """(N, H, W, C) pixels."""
 

@@ -1,13 +1,16 @@
 """Which labels look wrong, how many are, and how sure one can be: functions of probabilities alone."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.special import betaincinv
+from torch import nn
 
 from cmw_pipeline.errors import ConfigError
+from cmw_pipeline.training.state import Observer
 from cmw_pipeline.types import Floats
 
 Ids = npt.NDArray[np.integer]
@@ -18,7 +21,7 @@ _FLOOR = 1e-6
 _DRAWS = 500
 
 
-class TrajectoryMargin:
+class TrajectoryMargin(Observer):
     """Tells wrong labels by what a network says of each sample in the course of training.
 
     The margin is that of log(mean over epochs of p + 1e-6) - 0.5 log(class frequency): the best other class
@@ -27,7 +30,7 @@ class TrajectoryMargin:
     the class frequency, samples of rare classes would all look wrong.
 
     Fits any training loop: call :meth:`update` with the logits of every batch, or of a pass over the training
-    set after each epoch, and :meth:`scores` at the end.
+    set after each epoch, and :meth:`scores` at the end. Its buffers are what a checkpoint has to keep.
 
     >>> margin = TrajectoryMargin(num_samples=3, num_classes=2)
     >>> for _ in range(5):
@@ -37,14 +40,19 @@ class TrajectoryMargin:
     """
 
     def __init__(self, num_samples: int, num_classes: int) -> None:
-        self.total = torch.zeros(num_samples, num_classes)
-        self.updates = torch.zeros(num_samples, dtype=torch.int64)
+        super().__init__()
+        self.total: torch.Tensor = nn.Buffer(torch.zeros(num_samples, num_classes))
+        self.updates: torch.Tensor = nn.Buffer(torch.zeros(num_samples, dtype=torch.int64))
 
     def update(self, rows: torch.Tensor, logits: torch.Tensor) -> None:
         """See (B, K) logits of the samples ``rows``, (B,) places in 0..N-1, each at most once in a call."""
-        rows = rows.detach().cpu().long()
-        self.total[rows] += logits.detach().float().softmax(dim=1).cpu()
+        rows = rows.detach().to(self.total.device)
+        self.total[rows] += logits.detach().float().softmax(dim=1).to(self.total.device)
         self.updates[rows] += 1
+
+    def after_epoch(self, predictions: Callable[[], torch.Tensor]) -> None:
+        """See all samples once."""
+        self.update(torch.arange(len(self.updates)), predictions())
 
     def probabilities(self) -> Floats:
         """(N, K) mean over the updates of each sample's class probabilities.
@@ -55,7 +63,7 @@ class TrajectoryMargin:
         unseen = int((self.updates == 0).sum())
         if unseen:
             raise ConfigError(f"{unseen} of {len(self.updates)} samples have never been given to update()")
-        mean: Floats = (self.total / self.updates[:, None]).double().numpy()
+        mean: Floats = (self.total / self.updates[:, None]).double().cpu().numpy()
         return mean
 
     def scores(self, labels: Ids) -> Floats:

@@ -60,6 +60,7 @@ class Network(Model):
     name: Literal[
         "small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn", "small-vgg",
         "wrn28", "fast-cnn", "resnet50", "inception-resnet-v2", "vgg19-bn", "bcnn",
+        "linear", "mlp",
     ]  # fmt: skip
     width: Count | None = Field(
         None, description="channels of the first stage; null, and always for large networks: its own"
@@ -70,7 +71,13 @@ class Network(Model):
 
     @model_validator(mode="after")
     def _large_ones_are_as_published(self) -> Self:
-        if self.width is not None and self.name in ("resnet50", "inception-resnet-v2", "vgg19-bn", "bcnn"):
+        if self.width is not None and self.name in (
+            "linear",
+            "resnet50",
+            "inception-resnet-v2",
+            "vgg19-bn",
+            "bcnn",
+        ):
             raise ValueError(f"{self.name} has one width; leave width out")
         return self
 

@@ -16,6 +16,7 @@ from cmw_pipeline.models.resnet32 import ResNet32, ResNet32Experts
 from cmw_pipeline.models.resnet34 import ResNet34
 from cmw_pipeline.models.small_cnn import SmallCnn, SmallCnnExperts
 from cmw_pipeline.models.twins import Twins
+from cmw_pipeline.models.vectors import Linear, Mlp
 from cmw_pipeline.models.vgg16_bn import SmallVgg, Vgg16Bn
 from cmw_pipeline.models.vgg19_bn import Vgg19Bn
 from cmw_pipeline.models.wrn28 import Wrn28
@@ -31,6 +32,8 @@ NETWORKS: dict[str, type[Classifier]] = {
     "wrn28": Wrn28,
     "fast-cnn": FastCnn,
 }
+VECTORS: dict[str, type[Classifier]] = {"linear": Linear, "mlp": Mlp}
+"""Networks for datasets of vectors, whose length D is their number of channels."""
 LARGE: dict[str, type[Classifier]] = {
     "resnet50": ResNet50,
     "inception-resnet-v2": InceptionResNetV2,
@@ -54,7 +57,7 @@ def build(
 
     Args:
         network: its name and width.
-        channels: of the pictures.
+        channels: of the pictures; D of vectors, which are (B, D) in place of (B, C, H, W).
         num_classes: K.
         seed: decides every weight.
         head: ``linear``, ``cosine``, ``experts``, ``probe``, ``abstain`` or ``select``.
@@ -76,7 +79,7 @@ def _tower(network: Network, channels: int, num_classes: int, head: str) -> Clas
             hint = f"use one of {', '.join(EXPERTS)}"
             raise ConfigError(f"network '{network.name}' has no form with three experts", hint)
         return EXPERTS[network.name](channels, num_classes, **width)
-    model = (NETWORKS | LARGE)[network.name](channels, num_classes, **width)
+    model = (NETWORKS | LARGE | VECTORS)[network.name](channels, num_classes, **width)
     linear = model.classifier
     assert isinstance(linear, nn.Linear)
     model.classifier = replacement(head, linear)

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import time
 from pathlib import Path
 
@@ -140,15 +141,23 @@ def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> Non
         "seconds": round(seconds, 3),
     }
     for name, model in (("accuracy", state.model), ("ema_accuracy", state.teacher)):
-        if model is not None:
+        if model is not None and len(task.test_labels):
             logits = predict(model, task.test_store, len(task.test_labels), task.recipe, task.team)
             record |= _test_scores(task, name, logits.cpu().numpy())
     place = f"epoch {state.epoch + 1}/{task.recipe.epochs}"
     if task.team.leads:
         log.info(
-            "%s  loss %.4f  test %.2f%%  %.1f s", place, record["train_loss"], record["accuracy"], seconds
+            "%s  loss %.4f  test %.2f%%  %.1f s",
+            place,
+            record["train_loss"],
+            record.get("accuracy", math.nan),
+            seconds,
         )
     state.records.append(record)
+    if state.observer is not None:
+        state.observer.after_epoch(
+            functools.partial(predict, state.model, task.store, task.num_train, task.recipe, task.team)
+        )
     state.epoch, state.step = state.epoch + 1, 0
     state.loss_sum.zero_()
 

@@ -49,8 +49,8 @@ def as_computed(
 
 
 def ordered(recipe: Recipe, images: torch.Tensor) -> torch.Tensor:
-    """(B, C, H, W) images in the memory order of a recipe."""
-    order = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    """(B, C, H, W) images in the memory order of a recipe; (B, D) vectors have only one."""
+    order = torch.channels_last if recipe.channels_last and images.dim() == 4 else torch.contiguous_format
     return images.contiguous(memory_format=order)
 
 

@@ -1,5 +1,6 @@
 """Everything that changes during training, and its exact way to disk and back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,13 @@ from cmw_pipeline.training.optim import Optimizer
 from cmw_pipeline.training.parallel import Shared
 
 Tensors = dict[str, torch.Tensor]
+
+
+class Observer(nn.Module):
+    """Sees what the network says of the training set; its buffers are kept for a resume."""
+
+    def after_epoch(self, predictions: Callable[[], torch.Tensor]) -> None:
+        """Called after each epoch; ``predictions`` gives (N, K) logits of the training set, unaugmented."""
 
 
 @dataclass
@@ -32,6 +40,8 @@ class TrainState:
     """The model as it trains on several processes; None for one."""
     asked: Shared | None = None
     """The teacher likewise."""
+    observer: Observer | None = None
+    """Sees the run after each epoch; what it remembers is part of every checkpoint."""
     epoch: int = 0
     step: int = 0
     """Steps done in this epoch."""
@@ -81,6 +91,7 @@ class TrainState:
             "method": self.method,
             "optimizer": self.optimizer,
             "teacher": self.teacher,
+            "observer": self.observer,
         }
         return {name: module for name, module in modules.items() if module is not None}
 

@@ -1,0 +1,190 @@
+"""One training run on samples that are in memory, by a method of the registry."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from cmw_pipeline.config.meta_names import parse_meta
+from cmw_pipeline.config.methods import Method as Options
+from cmw_pipeline.config.schema import Recipe
+from cmw_pipeline.config.weightings import MetaLearned
+from cmw_pipeline.data.loader import ImageStore, Store
+from cmw_pipeline.data.vectors import Scale, VectorStore
+from cmw_pipeline.methods import registry as methods
+from cmw_pipeline.methods.base import Batch, Problem
+from cmw_pipeline.models import registry as models
+from cmw_pipeline.runtime.seeds import stream_seed
+from cmw_pipeline.runtime.signals import StopRequest
+from cmw_pipeline.training.batches import Meta, Task
+from cmw_pipeline.training.ema import Teacher
+from cmw_pipeline.training.evaluate import predict, sample_losses
+from cmw_pipeline.training.loop import train
+from cmw_pipeline.training.optim import optimizer
+from cmw_pipeline.training.state import Observer, TrainState
+from cmw_pipeline.types import Floats
+
+Rows = npt.NDArray[np.int64]
+"""Places among the samples."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is trained on and predicted: pictures or vectors, in memory."""
+
+    values: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+    """(N, H, W, C) uint8, or (N, D) float32."""
+    mean: tuple[float, ...] = ()
+    """Of each channel of pictures, in units of pixel/255."""
+    std: tuple[float, ...] = ()
+    scale: Scale | None = None
+    """Of vectors."""
+
+    @property
+    def channels(self) -> int:
+        """C of pictures, D of vectors."""
+        return int(self.values.shape[-1])
+
+    def store(self, rows: Rows, recipe: Recipe, device: torch.device) -> Store:
+        """These samples, in this order, on a device."""
+        chosen = self.values[rows]
+        if self.scale is not None:
+            return VectorStore.put(chosen.astype(np.float32), self.scale, device)
+        return ImageStore.put(chosen.astype(np.uint8), self.mean, self.std, recipe.augment, device)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How every fit of an audit is made."""
+
+    options: Options
+    recipe: Recipe
+    num_classes: int
+    seed: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a fit is about: its name, the rows it trains on with their labels, and the trusted ones."""
+
+    name: str
+    rows: Rows
+    labels: Rows
+    """(N,) of all samples."""
+    trusted: Rows
+    """Rows of the meta-set; where there are none, the method picks its own from the rows."""
+    test: Rows
+    """Rows whose accuracy is recorded after each epoch."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished fit."""
+
+    task: Task
+    state: TrainState
+
+    @property
+    def network(self) -> nn.Module:
+        """What predicts: the averaged network where there is one."""
+        return self.state.teacher.module if self.state.teacher is not None else self.state.model
+
+    def losses_and_weights(self) -> tuple[Floats, Floats]:
+        """(n,) loss of each training row with its given label, and what the method weighs it with."""
+        task, state = self.task, self.state
+        losses = sample_losses(state.model, task.store, task.problem.labels, task.recipe)
+        rows = torch.arange(task.num_train, device=state.device)
+        method = state.method.eval()
+        with torch.no_grad():
+            batch = Batch(torch.empty(0), task.problem.labels, rows)
+            weights = method.weights(losses, batch) if method.active else torch.ones_like(losses)
+        return losses.double().cpu().numpy(), weights.double().cpu().numpy()
+
+
+def fit(
+    samples: Samples,
+    part: Part,
+    way: Way,
+    stop: StopRequest,
+    side: Path,
+    observer: Observer | None = None,
+    checkpoint_seconds: float = 60.0,
+) -> Fit:
+    """Train on a part of the samples, from the newest checkpoint in ``side`` if there is one.
+
+    Raises:
+        Preempted, NumericsError, IntegrityError: see :func:`cmw_pipeline.training.loop.train`.
+    """
+    task = _task(samples, part, way)
+    state = _state(task, samples.channels, way, observer)
+    train(task, state, stop, side, checkpoint_seconds)
+    return Fit(task, state)
+
+
+def _task(samples: Samples, part: Part, way: Way) -> Task:
+    def put(values: Rows) -> torch.Tensor:
+        return torch.from_numpy(part.labels[values]).to(way.device)
+
+    recipe = way.recipe
+    if len(part.rows) < recipe.batch_size:
+        recipe = recipe.model_copy(update={"batch_size": len(part.rows)})
+    labels = put(np.concatenate([part.rows, part.trusted]))
+    problem = Problem(way.num_classes, labels[: len(part.rows)])
+    return Task(
+        recipe=recipe,
+        seed=way.seed,
+        problem=problem,
+        store=samples.store(np.concatenate([part.rows, part.trusted]), recipe, way.device),
+        labels=labels,
+        test_store=samples.store(part.test, recipe, way.device),
+        test_labels=put(part.test),
+        meta=_meta(way.options, problem, len(part.trusted)),
+    )
+
+
+def _meta(options: Options, problem: Problem, trusted: int) -> Meta | None:
+    """The trusted rows; without them, of each class as many of the lowest losses as the smallest one has."""
+    weighting = options.weighting
+    if not isinstance(weighting, MetaLearned):
+        return None
+    counts = problem.class_counts
+    rule = parse_meta(weighting.meta_set)
+    least = int(counts[counts > 0].min())
+    if trusted:
+        rule = dataclasses.replace(rule, kind="clean")
+    return Meta(rule, min(rule.per_class or least, least), weighting.meta_batch, weighting.meta_every)
+
+
+def _state(task: Task, channels: int, way: Way, observer: Observer | None) -> TrainState:
+    method = methods.build(way.options, task.problem, stream_seed(way.seed, "method")).to(way.device)
+    seed = stream_seed(way.seed, "model")
+    facts = way.options
+    model = models.build(way.recipe.network, channels, way.num_classes, seed, facts.head, facts.towers)
+    model = model.to(way.device)
+    torch.manual_seed(stream_seed(way.seed, "layers"))
+    return TrainState(
+        model=model,
+        method=method,
+        optimizer=optimizer(model.parameters(), way.recipe.optimizer).to(way.device),
+        teacher=None if way.recipe.ema is None else Teacher(model),
+        device=way.device,
+        meta_rows=torch.empty(0, dtype=torch.int64, device=way.device),
+        loss_sum=torch.zeros((), dtype=torch.float64, device=way.device),
+        observer=observer,
+    )
+
+
+def probabilities(
+    network: nn.Module, samples: Samples, rows: Rows, recipe: Recipe, device: torch.device
+) -> Floats:
+    """(n, K) what a network says of these rows."""
+    if not len(rows):
+        return np.empty((0, 0))
+    logits = predict(network, samples.store(rows, recipe, device), len(rows), recipe)
+    found: Floats = logits.double().softmax(dim=1).cpu().numpy()
+    return found
