@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from cmw_pipeline.config.load import load
+from cmw_pipeline.config.methods import KINDS
+from cmw_pipeline.config.weightings import WeightingBase
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -46,7 +48,34 @@ def pages():
     return "\n".join(lines)
 
 
-GENERATED = {"step cost": step_cost, "pages": pages}
+def facts(options):
+    """(what, paper) of the first line of the docstring: ``Name (authors, venue): words.``"""
+    line = options.__doc__.split("\n")[0].replace("``", "`").removesuffix(".")
+    paper = re.search(r" \(([^)]*\d{4}[^)]*)\)", line)
+    return line.replace(paper[0], "") if paper else line, paper[1] if paper else ""
+
+
+def methods():
+    """Every weighting and every method from its options: its kind, what it is, its paper, its file."""
+    lines = ["| kind | what | paper |", "|---|---|---|"]
+    for title, folder, kinds in (
+        ("Weightings: how much each loss counts", "methods/weightings", WeightingBase.kinds),
+        ("Methods: what is minimised", "methods", KINDS),
+    ):
+        lines.append(f"| **{title}** | | |")
+        for kind, options in kinds.items():
+            file = f"cmw_pipeline/{folder}/{options.implemented_by.partition(':')[0]}.py"
+            lines.append("| [`{}`]({}) | {} | {} |".format(kind, file, *facts(options)))
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("kind", sorted({*KINDS, *WeightingBase.kinds} - {"erm", "uniform"}))
+def test_every_method_names_its_paper(kind):
+    what, paper = facts(KINDS.get(kind) or WeightingBase.kinds[kind])
+    assert what and re.search(r"\w+ .*(19|20)\d\d|arXiv", paper)
+
+
+GENERATED = {"step cost": step_cost, "pages": pages, "methods": methods}
 
 
 def parts(text, name):

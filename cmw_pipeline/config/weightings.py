@@ -37,7 +37,7 @@ class WeightingBase(Model):
 
 
 class Uniform(WeightingBase):
-    """All losses count alike."""
+    """Uniform: all losses count alike."""
 
     implemented_by = "uniform:Uniform"
     between_0_and_1 = True
@@ -65,7 +65,7 @@ class MetaLearned(WeightingBase):
 
 
 class L2rw(MetaLearned):
-    """Learning to reweight examples (Ren et al., ICML 2018)."""
+    """L2RW (Ren et al., ICML 2018): learning to reweight examples."""
 
     implemented_by = "l2rw:L2rw"
 
@@ -73,7 +73,7 @@ class L2rw(MetaLearned):
 
 
 class Mcw(MetaLearned):
-    """Class-balanced weights plus a meta-learned correction a sample (Jamal et al., CVPR 2020)."""
+    """MCW (Jamal et al., CVPR 2020): class-balanced weights plus a correction learned for each sample."""
 
     implemented_by = "mcw:Mcw"
 
@@ -117,7 +117,7 @@ class MwNet(NetWeighting):
 
 
 class Frozen(WeightingBase):
-    """A function that another run learned, frozen; no meta-set and no meta step."""
+    """Frozen function of another run (Shu et al., TPAMI 2023, section 6): no meta-set, no meta step."""
 
     implemented_by = "frozen:Frozen"
     between_0_and_1 = True

@@ -10,7 +10,7 @@ from cmw_pipeline.config.weightings import WeightNet
 
 
 class SoftLabels(MethodBase):
-    """The weight that a given label loses goes to a teacher's soft label: under CMW-Net, CMW-Net-SL.
+    """Soft labels of CMW-Net-SL (Shu et al., TPAMI 2023): they get the weight that a given label loses.
 
     With ``first`` and ``strong_view`` it is our strengthened variant: published CMW-Net-SL+ is undescribed.
     """

@@ -11,7 +11,7 @@ Open = Annotated[float, Field(gt=0, lt=1)]
 
 
 class NoiseTeacher(MethodBase):
-    """Plain training on clean labels; its posterior makes feature-dependent noise."""
+    """Teacher of feature-dependent noise (Zhang et al., ICLR 2021): plain training on clean labels."""
 
     implemented_by = "noise_teacher:NoiseTeacher"
     why_no_weighting = "it trains on clean labels, which all count alike"
@@ -20,7 +20,7 @@ class NoiseTeacher(MethodBase):
 
 
 class Erm(MethodBase):
-    """Empirical risk minimisation: mean cross-entropy of the given labels."""
+    """ERM: empirical risk minimisation, the mean cross-entropy of the given labels."""
 
     implemented_by = "erm:Erm"
     steady = True
@@ -57,7 +57,7 @@ class Ldam(MethodBase):
 
 
 class Gce(MethodBase):
-    """Generalised cross-entropy (Zhang & Sabuncu, NeurIPS 2018); truncated with ``threshold``."""
+    """GCE (Zhang & Sabuncu, NeurIPS 2018): generalised cross-entropy, truncated with ``threshold``."""
 
     implemented_by = "gce:Gce"
 

@@ -9,7 +9,7 @@ from cmw_pipeline.config.methods.base import First, MethodBase
 
 
 class Elr(MethodBase):
-    """Early-learning regularisation (Liu et al., NeurIPS 2020)."""
+    """ELR (Liu et al., NeurIPS 2020): early-learning regularisation."""
 
     implemented_by = "elr:Elr"
 
@@ -19,7 +19,7 @@ class Elr(MethodBase):
 
 
 class Sat(MethodBase):
-    """Self-adaptive training against label noise (Huang et al., NeurIPS 2020)."""
+    """SAT (Huang et al., NeurIPS 2020): self-adaptive training against label noise."""
 
     implemented_by = "sat:Sat"
 
@@ -29,7 +29,7 @@ class Sat(MethodBase):
 
 
 class Lrt(MethodBase):
-    """AdaCorr: labels corrected by a likelihood-ratio test (Zheng et al., ICML 2020)."""
+    """LRT, AdaCorr (Zheng et al., ICML 2020): labels corrected by a likelihood-ratio test."""
 
     implemented_by = "lrt:Lrt"
 
@@ -45,7 +45,7 @@ class Lrt(MethodBase):
 
 
 class Plc(MethodBase):
-    """Progressive label correction (Zhang et al., ICLR 2021)."""
+    """PLC (Zhang et al., ICLR 2021): progressive label correction."""
 
     implemented_by = "plc:Plc"
 

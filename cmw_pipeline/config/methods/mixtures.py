@@ -39,10 +39,10 @@ class MCorrection(MethodBase):
 
 
 class DivideMix(MethodBase):
-    """DivideMix (Li et al., ICLR 2020); with other options AugDesc (CVPR 2021) and C2D (WACV 2022).
+    """DivideMix (Li et al., ICLR 2020): mixtures of losses, co-refinement; options of AugDesc and C2D.
 
-    AugDesc: ``gradient_views: strong``, batches of 128. C2D: ``first`` a SimCLR run, ``start_epoch: 5``,
-    ``gmm_steps: 200``.
+    AugDesc (Nishi et al., CVPR 2021): ``gradient_views: strong``, batches of 128. C2D (Zheltonozhskii et al.,
+    WACV 2022): ``first`` a SimCLR run, ``start_epoch: 5``, ``gmm_steps: 200``.
     """
 
     implemented_by = "dividemix:DivideMix"

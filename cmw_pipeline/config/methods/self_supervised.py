@@ -21,7 +21,7 @@ class SimClr(MethodBase):
 
 
 class ReedLike(MethodBase):
-    """After REED (Zhang and Yao, arXiv 2011.08145), whose details are unpublished: ours.
+    """REED-like (after Zhang & Yao, arXiv 2011.08145): ours, for the details of REED are unpublished.
 
     A SimCLR run's linear probe tells trusted labels from others by its losses; MixMatch from that run's
     weights uses the trusted ones.

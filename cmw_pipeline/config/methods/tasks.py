@@ -30,7 +30,7 @@ class DeepGamblers(MethodBase):
 
 
 class SatSelective(MethodBase):
-    """Self-adaptive training for selective classification (Huang et al., NeurIPS 2020)."""
+    """SAT for selective classification (Huang et al., NeurIPS 2020)."""
 
     implemented_by = "sat_selective:SatSelective"
     head = "abstain"
@@ -55,7 +55,7 @@ class SelectiveNet(MethodBase):
 
 
 class FixMatch(MethodBase):
-    """FixMatch (Sohn et al., NeurIPS 2020)."""
+    """FixMatch (Sohn et al., NeurIPS 2020): few labels, and pseudo-labels of confident predictions."""
 
     implemented_by = "fixmatch:FixMatch"
     divisible = False

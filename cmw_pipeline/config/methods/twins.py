@@ -9,7 +9,7 @@ from cmw_pipeline.config.methods.base import MethodBase
 
 
 class CoTeaching(MethodBase):
-    """Co-teaching: each network learns from the other's small losses (Han et al., NeurIPS 2018)."""
+    """Co-teaching (Han et al., NeurIPS 2018): each network learns from the other's small losses."""
 
     implemented_by = "co_teaching:CoTeaching"
     towers = 2
@@ -22,7 +22,7 @@ class CoTeaching(MethodBase):
 
 
 class Decoupling(MethodBase):
-    """Decoupling: both learn where they disagree (Malach and Shalev-Shwartz, NeurIPS 2017)."""
+    """Decoupling (Malach & Shalev-Shwartz, NeurIPS 2017): two networks learn where they disagree."""
 
     implemented_by = "decoupling:Decoupling"
     towers = 2
@@ -32,7 +32,7 @@ class Decoupling(MethodBase):
 
 
 class PeerLearning(MethodBase):
-    """Peer-learning: disagreements, and the other's small losses elsewhere (Sun et al., ICCV 2021)."""
+    """Peer-learning (Sun et al., ICCV 2021): disagreements, and the other's small losses elsewhere."""
 
     implemented_by = "peer_learning:PeerLearning"
     towers = 2
@@ -45,7 +45,7 @@ class PeerLearning(MethodBase):
 
 
 class ElrPlus(MethodBase):
-    """ELR+: two networks, averages of weights, mixup (Liu et al., NeurIPS 2020)."""
+    """ELR+ (Liu et al., NeurIPS 2020): ELR with two networks, averages of weights, mixup."""
 
     implemented_by = "elr_plus:ElrPlus"
     towers = 2
