@@ -13,6 +13,7 @@ from cmw_pipeline.config.document import read_document
 from cmw_pipeline.config.plan import Cell
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import file_entry, publish, sealed
+from cmw_pipeline.io.receipts import is_current
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.stages.table import make_table
 from cmw_pipeline.types import ROW_COLUMNS, RUN_COLUMNS
@@ -166,12 +167,52 @@ def test_missing_seeds_and_cells(tmp_path):
     assert line(text, "CMW-Net") == ["—"]
     assert line(text, "CMW-Net", 2) == ["—"]
     assert "not made yet: cifar10/asym-0.4/mw-net/cifar-noise/seed2, " in text
-    receipt = json.loads((tmp_path / "results" / "small.manifest.json").read_text())
-    assert set(receipt["inputs"]) == set(artefact.inputs) - set(skip)
     with pytest.raises(IntegrityError, match="4 of 9 inputs are missing") as caught:
         make_table(artefact, tmp_path, strict=True)
     assert caught.value.exit_code == 3
     assert all(name.removeprefix("run:") in caught.value.message for name in skip)
+
+
+def test_a_partial_table_lies_apart_leaves_the_whole_one_and_never_counts_as_done(tmp_path):
+    plan = a_plan(tmp_path)
+    artefact = fake_runs(tmp_path, plan)
+    make_table(artefact, tmp_path)
+    assert is_current(artefact, tmp_path)
+    kept = {file: file.read_bytes() for file in (tmp_path / "results").rglob("small*") if file.is_file()}
+    run = artefact.inputs[role(plan, "mw-net", 2)]
+    (tmp_path / run.manifest).rename(tmp_path / "away")
+    assert not is_current(artefact, tmp_path)
+    page = make_table(artefact, tmp_path)
+    assert page == tmp_path / "results" / "partial" / "small" / "small.md"
+    assert "not made yet" in page.read_text()
+    assert {file: file.read_bytes() for file in kept} == kept
+    (tmp_path / "away").rename(tmp_path / run.manifest)
+    assert is_current(artefact, tmp_path)
+    assert make_table(artefact, tmp_path) == tmp_path / "results" / "small.md"
+    assert not page.parent.exists()
+
+
+@pytest.mark.parametrize("ending", [".md", ".parquet", ".png", ".manifest.json"])
+def test_a_table_of_which_a_file_was_edited_or_removed_is_not_current(tmp_path, ending):
+    artefact = fake_runs(tmp_path, a_plan(tmp_path))
+    make_table(artefact, tmp_path)
+    file = tmp_path / "results" / f"small{ending}"
+    with file.open("ab") as stream:
+        stream.write(b"x")
+    assert not is_current(artefact, tmp_path)
+    file.unlink()
+    assert not is_current(artefact, tmp_path)
+
+
+def test_a_table_of_runs_of_another_content_is_not_current(tmp_path):
+    plan = a_plan(tmp_path)
+    artefact = fake_runs(tmp_path, plan)
+    make_table(artefact, tmp_path)
+    path = tmp_path / artefact.inputs[role(plan, "mw-net", 2)].manifest
+    manifest = json.loads(path.read_text())
+    manifest["files"]["rows.parquet"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    assert not is_current(artefact, tmp_path)
 
 
 def test_nothing_made_yet(tmp_path):

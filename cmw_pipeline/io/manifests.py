@@ -41,8 +41,7 @@ class Stored:
     @property
     def content(self) -> str:
         """sha256 over the names and hashes of its files: equal content, equal value."""
-        files = {name: entry["sha256"] for name, entry in self.manifest["files"].items()}
-        return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        return _content(self.manifest)
 
     @property
     def verified(self) -> bool:
@@ -61,6 +60,19 @@ class Draft:
 def is_stored(artefact: Artefact, root: Path) -> bool:
     """Whether the artefact is on disk, by its manifest alone."""
     return (root / artefact.manifest).is_file()
+
+
+def recorded_content(artefact: Artefact, root: Path) -> str | None:
+    """The content of an artefact on disk, by its manifest alone; None where there is no such manifest."""
+    try:
+        return _content(json.loads((root / artefact.manifest).read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _content(manifest: dict[str, Any]) -> str:
+    files = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def lock_path(stage: str, digest: str, root: Path) -> Path:

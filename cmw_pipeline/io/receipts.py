@@ -1,17 +1,19 @@
-"""Receipts of rendered tables, and whether they are of today's plan.
+"""Receipts of rendered tables, and whether they are current.
 
 A table's path does not change with its content, so its presence does not say that it is up to date. Its
-receipt does: it names the digest of the plan that it was rendered from.
+receipt does: it names the digest of the plan, the content of every input, and the hash of every file.
 """
 
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from cmw_pipeline.config.plan import RESULTS, Artefact
 from cmw_pipeline.io.atomic import write_text
+from cmw_pipeline.io.manifests import file_entry, recorded_content
 
-_FLAG = Path(".snakemake", "another-plan")
+_FLAG = Path(".snakemake", "not-current")
 
 
 def receipt_path(table: str) -> Path:
@@ -19,20 +21,36 @@ def receipt_path(table: str) -> Path:
     return Path(RESULTS, f"{table}.manifest.json")
 
 
-def unless_current(table: Artefact) -> list[str]:
-    """An input that makes Snakemake render the table again, unless the one on disk is of today's plan.
+def unless_current(table: Artefact, root: Path = Path()) -> list[str]:
+    """An input that makes Snakemake render the table again, unless the one on disk is current.
 
     Snakemake knows two reasons to run a rule whose output is there: its own records, which a fresh clone
     does not have, and an input that is newer. The flag is written
     now, so it is newer, and its text is new each time, since Snakemake passes over an input of known content.
     """
-    if not Path(RESULTS, f"{table.name}.md").exists():
+    if not (root / RESULTS / f"{table.name}.md").exists() or is_current(table, root):
         return []
-    try:
-        digest = json.loads(receipt_path(table.name).read_text())["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
-        digest = None
-    if digest == table.digest:
-        return []
-    write_text(_FLAG, f"{table.name} was rendered from another plan; seen at {time.time_ns()} ns\n")
+    write_text(root / _FLAG, f"{table.name} is not current; seen at {time.time_ns()} ns\n")
     return [str(_FLAG)]
+
+
+def is_current(table: Artefact, root: Path) -> bool:
+    """Whether a table on disk is of this plan, of all its inputs as they are there now, and untouched."""
+    path = root / receipt_path(table.name)
+    try:
+        receipt = json.loads(path.read_text())
+        same_plan = receipt["digest"] == table.digest
+        return same_plan and _of_these_inputs(receipt, table, root) and _untouched(receipt, path.parent)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _of_these_inputs(receipt: dict[str, Any], table: Artefact, root: Path) -> bool:
+    inputs = receipt["inputs"]
+    return inputs.keys() == table.inputs.keys() and all(
+        recorded_content(source, root) == inputs[role] for role, source in table.inputs.items()
+    )
+
+
+def _untouched(receipt: dict[str, Any], folder: Path) -> bool:
+    return all(file_entry(folder / name) == entry for name, entry in receipt["files"].items())

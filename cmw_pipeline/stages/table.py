@@ -3,11 +3,13 @@
 Unlike the other stages it writes files of fixed names: ``results/<name>.md``, ``.parquet``, ``.png``, one
 ``-weighting-<k>.png`` per weighting function, ``numbers/<name>.json`` for DVC, and last ``.manifest.json``,
 its receipt. Neither time stamps nor costs are in the receipt, so that a second rendering gives the same
-bytes.
+bytes. While runs are missing, what there is goes to ``results/partial/<name>/``, without numbers and receipt:
+a partial table never replaces a whole one and never counts as done.
 """
 
 import functools
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pandas as pd
 
 from cmw_pipeline.config.plan import RESULTS, Artefact, Cell
 from cmw_pipeline.errors import ConfigError, IntegrityError
-from cmw_pipeline.io.atomic import atomic_file, system_faults, write_text
+from cmw_pipeline.io.atomic import atomic_file, remove_tree, system_faults, write_text
 from cmw_pipeline.io.manifests import FORMAT, Stored, exclusive, file_entry, is_stored, open_planned
 from cmw_pipeline.io.receipts import receipt_path
 from cmw_pipeline.io.tables import read_table, write_table
@@ -29,6 +31,9 @@ from cmw_pipeline.tables.risk import check_scores, curves, risk_rows
 from cmw_pipeline.types import PREDICTION_COLUMNS, ROW_COLUMNS, RUN_COLUMNS, TEST
 
 RUN, WEIGHTING = "run:", "weighting:"
+PARTIAL = "partial"
+"""Folder of the tables that are not whole."""
+log = logging.getLogger(__name__)
 _ROW_KEY = ["protocol", "split", "metric"]
 
 
@@ -41,7 +46,7 @@ def make_table(artefact: Artefact, root: Path, *, strict: bool = False) -> Path:
         strict: refuse a table with missing cells.
 
     Returns:
-        The Markdown file.
+        The Markdown file: ``results/<name>.md``, or the partial one.
 
     Raises:
         IntegrityError: an input is not what its manifest says, or ``strict`` and one is missing.
@@ -54,23 +59,38 @@ def make_table(artefact: Artefact, root: Path, *, strict: bool = False) -> Path:
                 + "\n  ".join(missing),
                 "make them first, or leave out --strict",
             )
-        plan = layout(artefact.params)
         rows = collect(artefact, inputs)
-        if plan.metric == "risk-coverage":
-            check_scores(plan, rows)
-        base = root / RESULTS / artefact.name
+        if missing:
+            log.info("%s: %d of %d inputs are missing", artefact.name, len(missing), len(artefact.inputs))
+            return _write(_partial_base(artefact, root), artefact, inputs, rows, missing)[0]
         receipt = root / receipt_path(artefact.name)
         with system_faults(receipt):
             receipt.unlink(missing_ok=True)  # no receipt stands beside files that it does not describe
-        page, data = _beside(base, ".md"), _beside(base, ".parquet")
-        write_table(data, rows, ROW_COLUMNS)
+        files = _write(root / RESULTS / artefact.name, artefact, inputs, rows, missing)
         write_text(root / RESULTS / "numbers" / f"{artefact.name}.json", numbers(rows))
-        figures = _draw(base, plan, rows) + _copy_weightings(base, artefact, inputs)
-        figures += _beside_published(base, artefact, inputs)
-        write_text(page, render(plan, rows, missing, figures))
-        files = [page, data, *(base.with_name(figure.file) for figure in figures)]
         write_text(receipt, _receipt(artefact, inputs, files))
-    return page
+        remove_tree(_partial_base(artefact, root).parent)
+    return files[0]
+
+
+def _partial_base(artefact: Artefact, root: Path) -> Path:
+    """Where the files of a partial table lie, without their endings."""
+    return root / RESULTS / PARTIAL / artefact.name / Path(artefact.name).name
+
+
+def _write(
+    base: Path, artefact: Artefact, inputs: dict[str, Stored], rows: pd.DataFrame, missing: list[str]
+) -> list[Path]:
+    """Page, rows and figures of a table, at ``base`` and its endings; the page and the rows first."""
+    plan = layout(artefact.params)
+    if plan.metric == "risk-coverage":
+        check_scores(plan, rows)
+    page, data = _beside(base, ".md"), _beside(base, ".parquet")
+    write_table(data, rows, ROW_COLUMNS)
+    figures = _draw(base, plan, rows) + _copy_weightings(base, artefact, inputs)
+    figures += _beside_published(base, artefact, inputs)
+    write_text(page, render(plan, rows, missing, figures))
+    return [page, data, *(base.with_name(figure.file) for figure in figures)]
 
 
 def collect(artefact: Artefact, inputs: dict[str, Stored]) -> pd.DataFrame:
