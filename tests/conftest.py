@@ -1,5 +1,9 @@
-"""Test-wide settings: one thread, so that equal runs are equal to the last bit."""
+"""Test-wide settings: one thread, so that equal runs are equal to the last bit.
 
+Processes import this checkout.
+"""
+
+import os
 import sys
 from pathlib import Path
 
@@ -7,6 +11,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from processes import environment
+
+os.environ["PYTHONPATH"] = environment()["PYTHONPATH"]
 collect_ignore = ["fuzz.py"]  # needs atheris
 
 

@@ -16,7 +16,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import click
 import pandas as pd
+from processes import environment
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.io.manifests import file_entry, open_planned
@@ -60,11 +60,9 @@ def new_project(root):
 
 def start(root):
     """Snakemake in a process group of its own, one job at a time."""
-    here = str(Path(sys.executable).parent)
-    changes = {"PATH": f"{here}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     with (root / "said.log").open("a") as log:
         return subprocess.Popen(
-            ["snakemake", "--cores", "1"], cwd=root, env={**os.environ, **changes},
+            ["snakemake", "--cores", "1"], cwd=root, env=environment(),
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
 

@@ -11,11 +11,14 @@ BIN = Path(sys.executable).parent
 
 def environment(**changes):
     """The environment of a process that a test starts: ours, with this checkout, these commands, no GPU."""
+    people = [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
     own = {
         "PYTHONPATH": _ahead([CHECKOUT, TESTS], "PYTHONPATH"),
         "PATH": _ahead([BIN], "PATH"),
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
+        "DVC_NO_ANALYTICS": "1",
+        **dict.fromkeys(people, "t@example.org"),
     }
     return os.environ | own | changes
 

@@ -1,14 +1,13 @@
 """A project of its own, for tests of what the real Snakemake and DVC do with it."""
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from click.testing import CliRunner
+from processes import environment
 
 from cmw_pipeline.cli import main
 from cmw_pipeline.config import Plan, load
@@ -82,14 +81,6 @@ class Project:
     def copy(self, root):
         shutil.copytree(self.root, root, symlinks=True)
         return Project(root, self.params)
-
-
-def environment():
-    here = str(Path(sys.executable).parent)
-    author = {
-        f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    return {**os.environ, **author, "PATH": f"{here}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
 
 
 def new_project(root, params):

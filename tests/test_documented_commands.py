@@ -81,7 +81,7 @@ def clone(tmp_path_factory):
             shutil.copy2(CHECKOUT / name, root / name)
     shorten(root / "params.yaml")
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "clone"]):
-        subprocess.run(["git", *words], cwd=root, env=surroundings(), check=True)
+        subprocess.run(["git", *words], cwd=root, env=environment(), check=True)
     return root
 
 
@@ -95,15 +95,8 @@ def shorten(path):
     path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
-def surroundings():
-    people = [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
-    return environment(DVC_NO_ANALYTICS="1", **dict.fromkeys(people, "t@example.org"))
-
-
 def typed(line, folder):
-    done = subprocess.run(
-        ["bash", "-c", line], cwd=folder, env=surroundings(), capture_output=True, text=True
-    )
+    done = subprocess.run(["bash", "-c", line], cwd=folder, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, f"$ {line}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
@@ -123,6 +116,7 @@ def test_commands_of_the_workflow_run_in_order(clone):
 def test_commands_of_the_stages_run_in_order_and_need_nothing_made_before(clone, tmp_path):
     """Without Snakemake: the whole table that git keeps stays; the partial one lies apart."""
     shutil.copy(clone / "params.yaml", tmp_path)
+    shutil.copytree(clone / "params", tmp_path / "params")
     (tmp_path / "results").mkdir()
     for file in (CHECKOUT / "results").glob("demo*"):
         shutil.copy(file, tmp_path / "results")

@@ -1,6 +1,5 @@
 """A full disk, no memory, two runs at once, odd paths, locks left by the dead, secrets."""
 
-import os
 import resource
 import shutil
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from processes import environment
 
 from cmw_pipeline.cli import main
 from cmw_pipeline.config import Plan, load
@@ -81,15 +81,10 @@ def built(tmp_path_factory):
     return root
 
 
-def environment(**changes):
-    own = {"PATH": f"{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return os.environ | own | changes
-
-
 def command(root, *words, **changes):
     """Run to the end; returns (exit code, everything it said)."""
     done = subprocess.run(
-        words, cwd=root, env=environment(**changes), capture_output=True, text=True, timeout=300, check=False
+        words, cwd=root, env=environment(**changes), capture_output=True, text=True, timeout=1800, check=False
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -250,7 +245,7 @@ def test_two_snakemakes_on_one_copy_make_everything_once(tmp_path):
     root = with_workflow(new_project(tmp_path / "project"))
     log = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     both = [subprocess.Popen(["snakemake", "data"], cwd=root, env=environment(), **log) for _ in range(2)]
-    said = [process.communicate(timeout=300)[0] for process in both]
+    said = [process.communicate(timeout=1800)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     made = [a for a in artefacts(root) if a.stage in ("download", "inject", "metaset")]
     assert all((root / a.manifest).exists() for a in made)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import tree_factory
+from processes import environment
 from project import cmw, made
 from safetensors.torch import load_file
 
@@ -201,7 +202,7 @@ def test_image_files_on_two_processes_equal_one(root, tmp_path):
     ]
     done = subprocess.run(
         [*command, "cmw", "train", name],
-        cwd=other, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+        cwd=other, env=environment(), capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     together = pd.read_csv(other / path / "epochs.csv")

@@ -1,15 +1,13 @@
 """Runs that share a machine or a device are processes of their own, and none changes another's result."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from processes import environment
 from test_resume import finished
 
-TESTS = Path(__file__).parent
 KINDS = ["erm", "erm/cmw-net", "soft-labels/cmw-net"]
 WORKER = """
 import sys, torch
@@ -26,21 +24,20 @@ torch.save([t.detach() for t in final.tensors()], f"{sys.argv[1]}/{sys.argv[2]}.
 def packed(tmp_path_factory):
     """All kinds at once, started at the same moment."""
     folder = tmp_path_factory.mktemp("packed")
-    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, str(folder), kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=environment(),
         )
         for kind in KINDS
     ]
     for run in runs:
         assert run.stdout.readline().strip() == "ready"
     for run in runs:
-        run.communicate("go\n", timeout=120)
+        run.communicate("go\n", timeout=1800)
         assert run.returncode == 0
     return folder
 

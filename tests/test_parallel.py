@@ -1,12 +1,12 @@
 """Two processes with half of each batch are one process with the whole: losses, weights, weighting."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import environment
 from tiny import recipe, state, task
 from torch import nn
 
@@ -56,9 +56,12 @@ def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair")
     (folder / "worker.py").write_text(WORKER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, folder / "worker.py", folder], env=environment, capture_output=True, text=True, timeout=300
+        [*command, folder / "worker.py", folder],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder

@@ -56,7 +56,7 @@ def test_a_dry_run_by_the_profile_plans_every_job(project, name):
     if importlib.util.find_spec(plugin) is None:
         pytest.skip(f"{plugin} is not installed")
     command = ["snakemake", "-n", "--profile", f"workflow/profiles/{name}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     for rule in ("download", "inject", "train", "table"):
         assert f"rule {rule}:" in done.stdout + done.stderr

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import processes
 import pytest
 
 from cmw_pipeline.config import Plan, load
@@ -74,9 +75,8 @@ SNAKEMAKE = [
 
 
 def environment(*first):
-    here = str(Path(sys.executable).parent)
-    path = ":".join([*map(str, first), here, os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    ours = processes.environment()
+    return ours | {"PATH": ":".join([*map(str, first), ours["PATH"]])}
 
 
 def new_project(root):

@@ -1,7 +1,6 @@
 """Soft labels in bounded memory, and CMW-Net-SL under a frozen function."""
 
 import dataclasses
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import environment
 from tiny import CLASSES, TRAIN, loss_of, network, options, recipe, state, task
 
 from cmw_pipeline.meta.weight_net import WeightNet
@@ -280,13 +280,12 @@ def test_two_processes_equal_one(tmp_path):
     """Mixing partners, soft labels and the teacher's statistics are those of the whole batch."""
     (tmp_path / "worker.py").write_text(WORKER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, tmp_path / "worker.py", tmp_path],
-        env=environment,
+        env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     before = torch.get_default_dtype()

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from project import Project, environment, new_project
+from processes import environment
+from project import Project, new_project
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.io.manifests import open_stored
@@ -40,6 +41,8 @@ tables:
       - {{dataset: digits, biases: tiny, methods: [erm, cmw-net, transferred], recipe: quick}}
 """
 NOTHING = "Nothing to be done"
+GUARD = 1800
+"""Seconds after which a test is given up, whatever the load."""
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +144,7 @@ def test_killed_in_mid_run_the_same_command_finishes_and_nothing_half_made_count
         ["snakemake"], cwd=project.root, env=environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    assert wait_until(lambda: any("/train/" in name for name in project.made()), 120)
+    assert wait_until(lambda: any("/train/" in name for name in project.made()), GUARD)
     os.killpg(snakemake.pid, signal.SIGKILL)
     snakemake.wait()
     assert set(project.made()) < project.planned()
@@ -183,10 +186,10 @@ def test_jobs_of_a_killed_snakemake_leave_a_checkpoint_and_do_not_linger(tmp_pat
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     logs = project.root / "results/logs/train"
-    assert wait_until(lambda: any("epoch 2/" in log.read_text() for log in logs.rglob("*.log")), 120)
+    assert wait_until(lambda: any("epoch 2/" in log.read_text() for log in logs.rglob("*.log")), GUARD)
     snakemake.kill()
     snakemake.wait()
-    assert wait_until(lambda: not processes_in(project.root), 20)
+    assert wait_until(lambda: not processes_in(project.root), GUARD)
     assert list((project.root / "results/checkpoints").glob("train-*/step-*"))
     assert not list((project.root / "results/train").rglob("manifest.json"))
     assert any("has died" in log.read_text() for log in logs.rglob("*.log"))
