@@ -109,7 +109,9 @@ def test_commands_of_the_workflow_run_in_order(clone):
     assert "2 to train" in said["snakemake -n results/demo.md"]
     assert "Nothing to be done" not in said["snakemake results/demo.md"]
     assert "not made yet" not in (clone / "results/demo.md").read_text()
-    assert "CMW-Net" in (clone / "report.html").read_text()
+    report = (clone / "report.html").read_text()
+    assert "demo.md" in report
+    assert "demo.png" in report
 
 
 @pytest.mark.workflow

@@ -5,6 +5,7 @@ receipt does: it names the digest of the plan, the content of every input, and t
 """
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from cmw_pipeline.config.plan import RESULTS, Artefact
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.manifests import file_entry, recorded_content
 
-_FLAG = Path(".snakemake", "not-current")
+_FLAGS = Path(".snakemake", "not-current")
 
 
 def receipt_path(table: str) -> Path:
@@ -25,13 +26,17 @@ def unless_current(table: Artefact, root: Path = Path()) -> list[str]:
     """An input that makes Snakemake render the table again, unless the one on disk is current.
 
     Snakemake knows two reasons to run a rule whose output is there: its own records, which a fresh clone
-    does not have, and an input that is newer. The flag is written
-    now, so it is newer, and its text is new each time, since Snakemake passes over an input of known content.
+    does not have, and an input that is newer. The flag is newer than every file of the table, wherever the
+    clock stood, and its text is new each time, since Snakemake passes over an input of known content.
     """
-    if not (root / RESULTS / f"{table.name}.md").exists() or is_current(table, root):
+    page = root / RESULTS / f"{table.name}.md"
+    if not page.exists() or is_current(table, root):
         return []
-    write_text(root / _FLAG, f"{table.name} is not current; seen at {time.time_ns()} ns\n")
-    return [str(_FLAG)]
+    flag = root / _FLAGS / table.name
+    write_text(flag, f"{table.name} is not current; seen at {time.time_ns()} ns\n")
+    newest = max(file.stat().st_mtime for file in [flag, *page.parent.glob(f"{page.stem}*")])
+    os.utime(flag, (newest + 1, newest + 1))
+    return [str(_FLAGS / table.name)]
 
 
 def is_current(table: Artefact, root: Path) -> bool:
