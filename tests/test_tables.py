@@ -1,8 +1,10 @@
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +15,7 @@ from cmw_pipeline.config.document import read_document
 from cmw_pipeline.config.plan import Cell
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import file_entry, publish, sealed
-from cmw_pipeline.io.receipts import is_current
+from cmw_pipeline.io.receipts import is_current, unless_current
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.stages.table import make_table
 from cmw_pipeline.types import ROW_COLUMNS, RUN_COLUMNS
@@ -190,6 +192,17 @@ def test_a_partial_table_lies_apart_leaves_the_whole_one_and_never_counts_as_don
     assert is_current(artefact, tmp_path)
     assert make_table(artefact, tmp_path) == tmp_path / "results" / "small.md"
     assert not page.parent.exists()
+
+
+def test_a_page_of_the_future_that_is_not_current_is_dated_before_its_flag(tmp_path):
+    plan = a_plan(tmp_path)
+    artefact = fake_runs(tmp_path, plan)
+    page = make_table(artefact, tmp_path)
+    assert unless_current(artefact, tmp_path) == []
+    page.write_text("another text")
+    os.utime(page, (4e9, 4e9))
+    (flag,) = unless_current(artefact, tmp_path)
+    assert page.stat().st_mtime < (tmp_path / flag).stat().st_mtime <= time.time() + 1
 
 
 @pytest.mark.parametrize("ending", [".md", ".parquet", ".png", ".manifest.json"])

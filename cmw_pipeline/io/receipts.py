@@ -26,16 +26,15 @@ def unless_current(table: Artefact, root: Path = Path()) -> list[str]:
     """An input that makes Snakemake render the table again, unless the one on disk is current.
 
     Snakemake knows two reasons to run a rule whose output is there: its own records, which a fresh clone
-    does not have, and an input that is newer. The flag is newer than every file of the table, wherever the
-    clock stood, and its text is new each time, since Snakemake passes over an input of known content.
+    does not have, and an input that is newer. The flag is written now and the page dated before it, wherever
+    the clock stood; its text is new each time, since Snakemake passes over an input of known content.
     """
     page = root / RESULTS / f"{table.name}.md"
     if not page.exists() or is_current(table, root):
         return []
-    flag = root / _FLAGS / table.name
-    write_text(flag, f"{table.name} is not current; seen at {time.time_ns()} ns\n")
-    newest = max(file.stat().st_mtime for file in [flag, *page.parent.glob(f"{page.stem}*")])
-    os.utime(flag, (newest + 1, newest + 1))
+    now = time.time()
+    write_text(root / _FLAGS / table.name, f"{table.name} is not current; seen at {time.time_ns()} ns\n")
+    os.utime(page, (now - 60, now - 60))
     return [str(_FLAGS / table.name)]
 
 
