@@ -138,7 +138,7 @@ def test_a_command_is_planned(clone, page, line):
 
 @pytest.mark.parametrize(("page", "line"), tried(OPTIONS))
 def test_a_measurement_knows_its_options(page, line):
-    _, script, *words = line.split()
+    script, *words = line.partition("python ")[2].split()
     known = subprocess.run(
         [sys.executable, script, "--help"], cwd=CHECKOUT, env=environment(), capture_output=True, text=True
     )
