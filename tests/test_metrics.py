@@ -8,6 +8,7 @@ import pytest
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.metrics.accuracy import top_k_accuracy
 from cmw_pipeline.metrics.aggregate import over_seeds
+from cmw_pipeline.metrics.selective import risk_coverage
 
 
 def tidy(**cells):
@@ -73,3 +74,27 @@ def test_wrong_shapes_and_nan_are_refused():
         top_k_accuracy(LOGITS, LABELS, 4)
     with pytest.raises(NumericsError, match="1 of 4 samples"):
         top_k_accuracy(np.where(np.eye(4, 3) * [1, 0, 0] > 0, np.nan, LOGITS), LABELS)
+
+
+@pytest.mark.parametrize("logits", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("labels", [np.uint8, np.int8, np.uint16, np.int64])
+def test_accuracy_is_the_same_in_every_dtype(logits, labels):
+    assert top_k_accuracy(LOGITS.astype(logits), LABELS.astype(labels), 2) == 50.0
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [(LOGITS.astype(np.uint8), LABELS), (LOGITS, LABELS.astype(bool)), (LOGITS, LABELS.astype(float))],
+)
+def test_numbers_that_are_no_logits_or_no_classes_are_refused(logits, labels):
+    with pytest.raises(ValueError, match="expected floats and integers"):
+        top_k_accuracy(logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "confidence"),
+    [(np.array([1, 0]), np.array([0.1, 0.2])), (np.array([True, False]), np.array([1, 2], np.uint8))],
+)
+def test_numbers_that_are_no_errors_or_no_confidences_are_refused(wrong, confidence):
+    with pytest.raises(ValueError, match="expected bool and floats"):
+        risk_coverage(wrong, confidence)

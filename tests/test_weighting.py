@@ -205,6 +205,118 @@ def test_it_is_frozen_whatever_module_it_is_part_of(folder):
     assert float(weigh.net.loss_max) == 4.0
 
 
+# --- losses, labels and counts as people have them
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.int64)
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+FOUR_LOSSES = torch.tensor([0.25, 0.5, 1.0, 2.0])
+"""As many as there are classes: a mask over classes would have their length too."""
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_a_label_means_its_class_in_every_integer_dtype(folder, dtype):
+    labels = [3, 2, 1, 3]
+    expected = by_hand(learned(), FOUR_LOSSES.double().numpy(), np.array(CLASS_GROUPS)[labels])
+    found = load_weighting(folder)(FOUR_LOSSES, torch.tensor(labels, dtype=dtype))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_labels_may_be_a_list_or_an_array(folder):
+    weigh, labels = load_weighting(folder), [3, 2, 1, 3]
+    expected = weigh(FOUR_LOSSES, torch.tensor(labels))
+    assert torch.equal(weigh(FOUR_LOSSES, labels), expected)
+    assert torch.equal(weigh(FOUR_LOSSES, np.array(labels, np.uint16)), expected)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_weights_have_the_losses_dtype_and_a_value_no_less_exact(folder, dtype):
+    labels = torch.tensor([3, 2, 1, 0])
+    expected = by_hand(learned(), FOUR_LOSSES.double().numpy(), np.array(CLASS_GROUPS)[labels])
+    found = load_weighting(folder)(FOUR_LOSSES.to(dtype), labels)
+    assert found.dtype == dtype
+    tolerance = max(torch.finfo(dtype).eps, 1e-6)
+    np.testing.assert_allclose(found.double().numpy(), expected, atol=tolerance)
+
+
+def test_autocast_does_not_make_a_weight_less_exact(folder):
+    weigh, labels = load_weighting(folder), torch.tensor([3, 2, 1, 0])
+    expected = weigh(FOUR_LOSSES, labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(weigh(FOUR_LOSSES, labels), expected)
+
+
+def test_a_function_in_half_precision_takes_losses_of_every_precision(folder):
+    weigh = load_weighting(folder)
+    expected = weigh(FOUR_LOSSES, [3, 2, 1, 0])
+    weigh.half()
+    for dtype in FLOATS:
+        found = weigh(FOUR_LOSSES.to(dtype), [3, 2, 1, 0])
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.float(), expected, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "label"),
+    [
+        (FOUR_LOSSES, torch.tensor([True, False, True, True])),
+        (FOUR_LOSSES, torch.tensor([0.0, 1.0, 2.0, 3.0])),
+        (FOUR_LOSSES, F.one_hot(torch.tensor([0, 1, 2, 3]))),
+        (FOUR_LOSSES, torch.tensor([[0], [1], [2], [3]])),
+        (FOUR_LOSSES, torch.tensor([0, 1, 2])),
+        (FOUR_LOSSES, ["cat", "dog", "cat", "dog"]),
+        (FOUR_LOSSES, None),
+        (FOUR_LOSSES[:, None], torch.tensor([0, 1, 2, 3])),
+        (FOUR_LOSSES.mean(), torch.tensor([0, 1, 2, 3])),
+        (torch.ones(4, 2, 2), torch.tensor([0, 1, 2, 3])),
+        (torch.tensor([1, 2, 3, 4]), torch.tensor([0, 1, 2, 3])),
+        ([0.5, 1.0, 1.0, 2.0], torch.tensor([0, 1, 2, 3])),
+    ],
+)
+def test_what_is_not_one_float_and_one_class_number_a_sample_is_refused(folder, loss, label):
+    with pytest.raises(ConfigError, match=r"expected|not class numbers"):
+        load_weighting(folder)(loss, label)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        (500, 200, 50, 5),
+        np.array([500, 200, 50, 5], np.uint16),
+        np.array([500, 200, 50, 5], np.float16),
+        torch.tensor([500, 200, 50, 5], dtype=torch.int32),
+        torch.tensor([500, 200, 50, 5]).bfloat16(),
+        torch.tensor([500.0, 200, 50, 5], requires_grad=True),
+    ],
+)
+def test_counts_of_every_kind_of_number_group_alike(folder, counts):
+    weigh = load_weighting(folder)
+    assert weigh.for_classes(counts).groups.tolist() == weigh.for_classes([500, 200, 50, 5]).groups.tolist()
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [],
+        [0, 0, 0, 0],
+        [-1, 3, 4, 5],
+        [500, 200, float("nan"), 5],
+        [500, 200, float("inf"), 5],
+        [500, 200, 50.5, 5],
+        [[500, 200], [50, 5]],
+        [[500, 200], [50]],
+        500,
+        [True, False],
+        ["500", "200"],
+        {0: 500, 1: 200},
+        None,
+        torch.tensor([500.0, torch.nan]),
+    ],
+)
+def test_counts_that_no_training_set_can_have_are_refused(folder, counts):
+    with pytest.raises(ConfigError, match=r"class counts.*expected one whole number >= 0 for each class"):
+        load_weighting(folder).for_classes(counts)
+
+
 # --- tampering
 
 

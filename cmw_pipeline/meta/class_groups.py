@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from cmw_pipeline.errors import ConfigError
+
 
 def group_classes(counts: npt.ArrayLike, num_groups: int) -> npt.NDArray[np.int64]:
     """Split the classes by size into the groups of least squared deviation (exact 1-D k-means).
@@ -19,10 +21,13 @@ def group_classes(counts: npt.ArrayLike, num_groups: int) -> npt.NDArray[np.int6
     Returns:
         (C,) group of each class, in 0..K-1. A permutation of the classes permutes the result.
 
+    Raises:
+        ConfigError: not one whole number >= 0 for each class, or no sample at all.
+
     >>> group_classes([5000, 3000, 3100, 500, 400], 3).tolist()
     [2, 1, 1, 0, 0]
     """
-    sizes = np.asarray(counts, dtype=np.float64)
+    sizes = _sizes(counts)
     values, inverse, repeats = np.unique(sizes, return_inverse=True, return_counts=True)
     used = min(num_groups, len(values))
     ends = _best_splits(values, repeats.astype(np.float64), used)
@@ -30,6 +35,25 @@ def group_classes(counts: npt.ArrayLike, num_groups: int) -> npt.NDArray[np.int6
     names = _group_ids(used, num_groups)
     groups: npt.NDArray[np.int64] = names[group_of_value][inverse]
     return groups
+
+
+def _sizes(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """(C,) counts that a training set can have."""
+    wanted = "expected one whole number >= 0 for each class, not all of them 0"
+    try:
+        found = np.asarray(counts)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"class counts: {error}; {wanted}") from None
+    if found.dtype.kind not in "iuf" or found.ndim != 1:
+        raise ConfigError(f"class counts are {found.dtype} of shape {found.shape}; {wanted}")
+    sizes = found.astype(np.float64)
+    # Written so that a missing value is wrong too.
+    wrong = np.flatnonzero(~((sizes >= 0) & (sizes == np.floor(sizes)) & (sizes < np.inf)))
+    if wrong.size:
+        raise ConfigError(f"class counts: class {wrong[0]} has {found[wrong[0]]} samples; {wanted}")
+    if not sizes.any():
+        raise ConfigError(f"class counts: {len(sizes)} classes without a sample; {wanted}")
+    return sizes
 
 
 def _group_ids(used: int, num_groups: int) -> npt.NDArray[np.int64]:

@@ -42,44 +42,55 @@ class WeightingFunction(nn.Module):
         groups = np.empty(0) if class_groups is None else np.asarray(class_groups)
         self.groups = nn.Buffer(torch.from_numpy(groups.astype(np.int64)))
 
-    def for_classes(self, counts: npt.ArrayLike) -> "WeightingFunction":
+    def for_classes(self, counts: npt.ArrayLike | torch.Tensor) -> "WeightingFunction":
         """The same function for another dataset, whose classes are grouped by their own sizes.
 
         Args:
             counts: (C,) training samples of each class of that dataset, by given label.
+
+        Raises:
+            ConfigError: not one whole number >= 0 for each class, or no sample at all.
         """
+        if isinstance(counts, torch.Tensor):
+            counts = counts.detach().cpu()
+            counts = (counts.double() if counts.is_floating_point() else counts).numpy()
         groups = group_classes(counts, self.net.num_groups)
         return WeightingFunction(self.net, groups, self.card)
 
-    def forward(self, loss: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """(B,) losses and (B,) int64 given labels -> (B,) weights in (0, 1), without gradient.
+    def forward(self, loss: torch.Tensor, label: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+        """(B,) losses of any float dtype, (B,) given labels of any integer dtype -> (B,) weights in (0, 1).
+
+        The weights have the losses' dtype and no gradient; they are computed in that of the function.
 
         Raises:
             NumericsError: a loss is not a number, or infinite where there is no largest loss to clamp it to.
-            ConfigError: the function has no class groups yet, or a label lies outside them.
+            ConfigError: other shapes or dtypes, no class groups yet, or a label outside them.
         """
         if len(self.groups) == 0:
             raise ConfigError(
                 "this weighting function has no class groups",
                 "call .for_classes(counts) with the class counts of your training set first",
             )
-        if not bool(torch.isfinite(torch.minimum(loss, self.net.loss_max)).all()):
+        number = _class_numbers(loss, label).to(self.groups.device)
+        if not bool(torch.isfinite(torch.minimum(loss.to(self.net.loss_max), self.net.loss_max)).all()):
             raise NumericsError("a sample loss is NaN or infinite; it has no weight")
-        foreign = label[(label < 0) | (label >= len(self.groups))]
+        foreign = number[(number < 0) | (number >= len(self.groups))]
         if len(foreign):
             raise ConfigError(
                 f"label {int(foreign[0])} given to a weighting function of {len(self.groups)} classes",
                 "call .for_classes(counts) with the class counts of your training set first",
             )
-        return self.weigh(loss, self.groups[label])
+        return self.weigh(loss, self.groups[number])
 
     @torch.no_grad()
     def weigh(self, loss: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
-        """(B,) losses and (B,) int64 class groups -> (B,) weights."""
+        """(B,) losses and (B,) int64 class groups -> (B,) weights of the losses' dtype."""
         largest = self.net.loss_max
-        self.clamped += (loss > largest).sum()
-        weights: torch.Tensor = self.net(torch.minimum(loss.detach(), largest), group)
-        return weights
+        own = loss.to(largest)
+        self.clamped += (own > largest).sum()
+        with torch.autocast(own.device.type, enabled=False):
+            weights: torch.Tensor = self.net(torch.minimum(own, largest), group)
+        return weights.to(loss.dtype)
 
     def train(self, mode: bool = True) -> "WeightingFunction":
         """Stays in evaluation mode whatever module it is part of: a frozen function learns nothing."""
@@ -95,6 +106,25 @@ class WeightingFunction(nn.Module):
             ]
         curves: npt.NDArray[np.float64] = torch.stack(rows).double().cpu().numpy()
         return curves
+
+
+def _class_numbers(loss: torch.Tensor, label: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+    """The labels as int64, if they and the losses are one number each a sample."""
+    if not isinstance(loss, torch.Tensor) or loss.ndim != 1 or not loss.is_floating_point():
+        found = f"{loss.dtype} of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss)
+        raise ConfigError(
+            f"sample losses are {found}; expected a tensor of floats of shape (B,), one a sample",
+            'compute them with reduction="none"',
+        )
+    try:
+        number = torch.as_tensor(label)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"labels are not class numbers: {error}") from None
+    integers = not (number.is_floating_point() or number.is_complex() or number.dtype == torch.bool)
+    if number.shape != loss.shape or not (integers or number.numel() == 0):
+        found = f"{number.dtype} of shape {tuple(number.shape)}"
+        raise ConfigError(f"labels are {found}; expected integers of shape {tuple(loss.shape)}, one a sample")
+    return number.long()
 
 
 def group_names(num_groups: int) -> list[str]:

@@ -14,7 +14,7 @@ def top_k_accuracy(
     """Percent of samples whose label is among the k largest logits (N, C); of equals, the lower class.
 
     Raises:
-        ValueError: the shapes do not fit, or k is not in 1..C.
+        ValueError: the shapes or dtypes do not fit, or k is not in 1..C.
         NumericsError: a logit is not a number, so that no order exists.
 
     >>> top_k_accuracy(np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), np.array([1, 2]), k=2)
@@ -22,6 +22,8 @@ def top_k_accuracy(
     """
     if logits.ndim != 2 or labels.shape != (len(logits),) or labels.size == 0:
         raise ValueError(f"logits {logits.shape} for labels {labels.shape}; expected (N, C) and (N,), N > 0")
+    if logits.dtype.kind != "f" or labels.dtype.kind not in "iu":
+        raise ValueError(f"logits {logits.dtype}, labels {labels.dtype}; expected floats and integers")
     if not 1 <= k <= logits.shape[1]:
         raise ValueError(f"k is {k}; there are {logits.shape[1]} classes")
     if np.isnan(logits).any():

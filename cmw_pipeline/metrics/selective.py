@@ -30,7 +30,7 @@ def risk_coverage(wrong: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float
         (N,) percent; entry n - 1 belongs to the coverage n / N.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: the shapes or dtypes do not fit.
         NumericsError: a confidence is not a number, so that no order exists.
 
     >>> risk_coverage(np.array([True, False, False, True]), np.array([0.1, 0.9, 0.8, 0.3])).round(1).tolist()
@@ -38,6 +38,8 @@ def risk_coverage(wrong: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float
     """
     if wrong.ndim != 1 or wrong.shape != confidence.shape or wrong.size == 0:
         raise ValueError(f"{wrong.shape} errors, {confidence.shape} confidences; expected (N,) twice, N > 0")
+    if wrong.dtype.kind != "b" or confidence.dtype.kind != "f":
+        raise ValueError(f"errors {wrong.dtype}, confidences {confidence.dtype}; expected bool and floats")
     if np.isnan(confidence).any():
         raise NumericsError(f"{np.isnan(confidence).sum()} of {len(confidence)} confidences are NaN")
     _, group, sizes = np.unique(-confidence, return_inverse=True, return_counts=True)
