@@ -4,6 +4,8 @@ import dataclasses
 import io
 import json
 import pickle
+import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -91,6 +93,67 @@ def test_a_table_may_hold_the_clean_labels(tmp_path):
     pd.DataFrame({"clean_label": CLEAN, "other": "x", "label": NOISY}).to_csv(file, index=False)
     labels, clean = read_label_file(file, 10)
     assert (labels == NOISY).all() and clean is not None and (clean == CLEAN).all()
+
+
+IDENTITIES = ["index", "Index", "id", "row", ""]
+
+
+@pytest.mark.parametrize("column", IDENTITIES)
+def test_rows_in_any_order_belong_to_the_samples_that_they_name(tmp_path, column):
+    frame = pd.DataFrame({column: np.arange(TRAINING), "clean_label": CLEAN, "label": NOISY})
+    text_order = sorted(range(TRAINING), key=str)
+    block_moved = [*range(600), *range(1000, TRAINING), *range(600, 1000)]
+    for order in (range(TRAINING), text_order, block_moved, RNG.permutation(TRAINING)):
+        frame.iloc[list(order)].to_csv(tmp_path / "l.csv", index=False)
+        labels, clean = read_label_file(tmp_path / "l.csv", 10)
+        assert (labels == NOISY).all() and clean is not None and (clean == CLEAN).all()
+
+
+def test_the_row_numbers_that_pandas_writes_are_honoured(tmp_path):
+    pd.DataFrame({"label": NOISY}).sample(frac=1, random_state=1).to_csv(tmp_path / "l.csv")
+    assert (read_label_file(tmp_path / "l.csv", 10)[0] == NOISY).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("label,label\n1,2\n", "column 'label' is there 2 times"),
+        ("label,Label\n1,2\n", "column 'label' is there 2 times"),
+        ("index,index,label\n0,0,1\n", "column 'index' is there 2 times"),
+        ("clean_label,label, clean_label\n0,0,1\n", "column 'clean_label' is there 2 times"),
+        ("index,label\n0,1\n0,2\n", "row 1: 0 is there twice; expected 0 to 1"),
+        ("index,label\n0,1\n2,2\n", "row 1: 2 comes where 1 should be; expected 0 to 1"),
+        ("index,label\n1,1\n2,2\n", "row 0: 1 comes where 0 should be; expected 0 to 1"),
+        ("index,label\n0,1\n-1,2\n", "row 1: '-1' is no row number"),
+        ("index,label\n0,1\n1.5,2\n", r"row 1: '1\.5' is no row number"),
+        ("index,id,label\n0,1,1\n1,0,2\n", "'index' and 'id' number the samples differently"),
+        ("path,label\nb.jpg,1\na.jpg,2\n", "column 'path': row 0: 'b.jpg' is no row number"),
+        ("label,other\n1,x\n2\n", "row 1: 1 fields; expected 2"),
+        ("label,other\n1,x\n5,2,x\n", "row 1: 3 fields; expected 2"),
+        ("label\n" + "1" * 5000 + "\n", "row 0: label '1111"),
+    ],
+)
+def test_a_table_in_which_a_row_cannot_be_told_is_refused(tmp_path, text, words):
+    (tmp_path / "l.csv").write_text(text)
+    with pytest.raises(IntegrityError, match=words):
+        read_label_file(tmp_path / "l.csv", 10)
+
+
+def test_empty_lines_at_the_end_and_a_byte_order_mark_do_no_harm(tmp_path):
+    (tmp_path / "l.csv").write_bytes(b"\xef\xbb\xbflabel\r\n1\r\n2\r\n\r\n\r\n")
+    assert read_label_file(tmp_path / "l.csv", 10)[0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["l.npy", "l.json", "l.csv"])
+def test_class_numbers_from_1_on_are_noticed(tmp_path, name):
+    with pytest.raises(IntegrityError, match=r"expected 0 to 9\nHint: .*run from 1 to 10: subtract 1"):
+        read_label_file(save(tmp_path, name, NOISY + 1), 10)
+
+
+def test_class_numbers_one_too_large_are_noticed_where_the_last_class_is_never_given(tmp_path):
+    few = np.where(NOISY == 9, 0, NOISY)
+    with pytest.raises(IntegrityError, match=r"Hint: .*one too large: subtract 1"):
+        read_given(given(tmp_path / "a", few + 1), CLEAN, 10, level=None)
 
 
 class Call:
@@ -270,6 +333,22 @@ def test_own_labels_become_a_biased_table(tmp_path):
     assert notes["noise_rate"] == pytest.approx((drawn != CLEAN).mean())
     assert "verified" not in notes
     assert (table[table["split"] == TEST]["label"] == table[table["split"] == TEST]["clean_label"]).all()
+
+
+def test_labels_at_random_need_a_word(tmp_path):
+    drawn = np.random.default_rng(8).integers(0, 10, TRAINING).astype(np.int16)
+    step = f"file-{label_digest(drawn)[:12]}"
+    biased = biased_artefact(raw_artefact(tmp_path), step, labels=label_artefact(step))
+    file = save(tmp_path, "random.npy", drawn)
+    inject.place_labels(biased, file, tmp_path)
+    with pytest.raises(IntegrityError, match=r"no more than by chance(.|\n)*--accept-unverified") as refused:
+        injected(biased, tmp_path)
+    open_stored.cache_clear()  # as another command begins
+    shutil.rmtree(re.search("remove (.*) and use", str(refused.value))[1])
+    inject.place_labels(biased, file, tmp_path, accept_unverified=True)
+    table, notes = injected(biased, tmp_path)
+    assert (table.loc[table["split"] == TRAIN, "label"] == drawn).all()
+    assert notes["verified"] is False
 
 
 def test_rows_beyond_a_published_file_are_left_out(tmp_path, published):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cmw_pipeline.data.cifar import check_range
+from cmw_pipeline.data.identity import read_columns, sample_order, shifted_hint, whole_number
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.atomic import system_faults
 from cmw_pipeline.io.tables import read_table, write_table
@@ -20,6 +21,7 @@ GIVEN = "labels.parquet"
 GIVEN_COLUMNS = {"index": "int32", "label": "int16", "clean_label": "int16"}
 """``index`` counts training samples; ``clean_label`` is -1 where the file does not hold it."""
 _MAX_BYTES = 100_000_000
+_FEWER_CLASSES = 1 << 15
 _CLEAN = "clean_label"
 Ints = npt.NDArray[np.int64]
 
@@ -37,7 +39,8 @@ def read_label_file(file: Path, num_classes: int, entry: str | None = None) -> t
     """Read labels from ``.npy`` (integers), ``.json`` (a list), ``.csv`` (a column ``label``) or ``.pt``.
 
     Args:
-        file: its suffix says which. A ``.csv`` may have a column ``clean_label``; a ``.pt`` is a dictionary
+        file: its suffix says which. A ``.csv`` may have a column ``clean_label``, and one, such as
+            ``index``, that numbers the samples: then it may have them in any order. A ``.pt`` is a dictionary
             of NumPy arrays as CIFAR-N publishes it, and is read without running anything that it names.
         num_classes: labels lie below it.
         entry: which labels of a ``.pt``.
@@ -47,7 +50,8 @@ def read_label_file(file: Path, num_classes: int, entry: str | None = None) -> t
 
     Raises:
         ConfigError: no such file, or of another format.
-        IntegrityError: not one list of integers in range; the message names the row.
+        IntegrityError: not one list of integers in range, or not one row for each sample; the message names
+            the row.
         SystemFault: it cannot be read.
     """
     readers: dict[str, Callable[[Path], tuple[Any, Any]]] = {
@@ -83,7 +87,9 @@ def write_given(out: Path, labels: Labels, clean: Labels | None) -> None:
     write_table(out / GIVEN, frame, GIVEN_COLUMNS)
 
 
-def read_given(path: Path, clean: Labels, num_classes: int, *, level: float | None) -> Labels:
+def read_given(
+    path: Path, clean: Labels, num_classes: int, *, level: float | None, as_they_are: bool = False
+) -> Labels:
     """Read the table of a label-file artefact, and see that it fits the training set.
 
     Args:
@@ -92,6 +98,7 @@ def read_given(path: Path, clean: Labels, num_classes: int, *, level: float | No
         num_classes: labels lie below it.
         level: the published share of wrong labels; None for a user's own file, which must hold one label
             for every training sample.
+        as_they_are: somebody has said to take them, though they agree no more often than by chance.
 
     Returns:
         (M,) labels of the first M <= N training samples.
@@ -104,6 +111,8 @@ def read_given(path: Path, clean: Labels, num_classes: int, *, level: float | No
     frame = read_table(file, GIVEN_COLUMNS)
     labels, known = frame["label"].to_numpy(), frame["clean_label"].to_numpy()
     check_range(labels, num_classes, str(file), "label")
+    if not np.array_equal(frame["index"], np.arange(len(frame))):
+        raise IntegrityError(f"{file}: index does not run from 0 to {len(frame) - 1}")
     if len(labels) > len(clean) or (level is None and len(labels) < len(clean)):
         raise IntegrityError(
             f"{file}: {len(labels)} labels; expected {len(clean)}, one for each training sample in file order"
@@ -113,14 +122,17 @@ def read_given(path: Path, clean: Labels, num_classes: int, *, level: float | No
         row = int(other[0])
         raise IntegrityError(
             f"{file}: row {row}: its clean label is {known[row]}, the dataset's is {clean[row]}",
-            "the labels are of another split, or in another order",
+            _OTHERS,
         )
-    _check_level(file, labels, clean[: len(labels)], num_classes, level)
+    if not as_they_are:
+        _check_level(file, labels, clean[: len(labels)], num_classes, level)
     return labels
 
 
 _LEVEL_TOLERANCE = 0.001
 _STANDARD_ERRORS = 5
+_OTHERS = "the labels are of another split, or in another order"
+_SHIFTED = "class numbers begin at 0 here; the file's are one too large: subtract 1"
 
 
 def _check_level(file: Path, labels: Labels, clean: Labels, num_classes: int, level: float | None) -> None:
@@ -129,29 +141,43 @@ def _check_level(file: Path, labels: Labels, clean: Labels, num_classes: int, le
     if level is not None and abs(found - level) > _LEVEL_TOLERANCE:
         raise IntegrityError(
             f"{file}: {found:.4f} of the labels differ from the dataset's; the published share is {level}",
-            "the labels are of another split, or in another order",
+            _OTHERS,
         )
-    chance = 1 / num_classes
-    spread = _STANDARD_ERRORS * np.sqrt(chance * (1 - chance) / max(len(labels), 1))
-    if level is None and found and 1 - found <= chance + spread:
+    by_chance = _by_chance(len(labels), num_classes)
+    if level is None and found and 1 - found <= by_chance:
         row = int(np.flatnonzero(labels != clean)[0])
+        shifted = float((labels - 1 == clean).mean()) > by_chance
         raise IntegrityError(
             f"{file}: {1 - found:.4f} of the labels agree with the dataset's, no more than by chance; the "
             f"first that differs is row {row}: {labels[row]} in place of {clean[row]}",
-            "the labels are of another split, or in another order",
+            _SHIFTED
+            if shifted
+            else f"{_OTHERS}; if they are meant to be random, remove {file.parent} and use "
+            "`cmw inject --labels FILE --accept-unverified`",
         )
+
+
+def _by_chance(count: int, num_classes: int) -> float:
+    """The largest share of ``count`` labels that agree where nothing but chance is at work."""
+    chance = 1 / num_classes
+    return float(chance + _STANDARD_ERRORS * np.sqrt(chance * (1 - chance) / max(count, 1)))
 
 
 def _checked(values: Any, num_classes: int, file: Path, what: str) -> Labels:
     """An array or list as (N,) labels in range."""
     if isinstance(values, list):
         for row, value in enumerate(values):
-            if type(value) is not int or not 0 <= value < num_classes:
+            if type(value) is not int or not 0 <= value < _FEWER_CLASSES:
                 raise IntegrityError(f"{file}: row {row}: {what} {value!r}; expected 0 to {num_classes - 1}")
         values = np.array(values, np.int64)
     if values.ndim != 1 or values.dtype.kind not in "iu":
         found = f"{values.dtype} of shape {values.shape}"
         raise IntegrityError(f"{file}: {what}: {found}; expected integers of shape (N,)")
+    if hint := shifted_hint(values, num_classes):
+        row = int(np.argmax(values))
+        raise IntegrityError(
+            f"{file}: row {row}: {what} {num_classes}; expected 0 to {num_classes - 1}", hint
+        )
     check_range(values, num_classes, str(file), what)
     return np.asarray(values, np.int16)
 
@@ -178,19 +204,16 @@ def _json(file: Path) -> tuple[list[Any], None]:
 
 
 def _csv(file: Path) -> tuple[list[Any], list[Any] | None]:
-    try:
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False)
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{file}: not a CSV file: {error}") from None
-    if "label" not in frame:
-        raise IntegrityError(f"{file}: columns {list(frame)[:10]}; expected one named label")
-    columns = [_integers(frame[name]) if name in frame else None for name in ("label", _CLEAN)]
-    return columns[0] or [], columns[1]
-
-
-def _integers(column: "pd.Series[str]") -> list[Any]:
-    """Numbers where the text is one; other text as it stands, for the message."""
-    return [int(text) if text.isascii() and text.isdigit() else text for text in column]
+    columns = read_columns(file)
+    if "label" not in columns:
+        raise IntegrityError(f"{file}: columns {list(columns)[:10]}; expected one named label")
+    order = sample_order(columns, file)
+    rows = range(len(columns["label"])) if order is None else order.tolist()
+    labels, clean = (
+        [whole_number(columns[name][row]) for row in rows] if name in columns else None
+        for name in ("label", _CLEAN)
+    )
+    return labels or [], clean
 
 
 def _pt(file: Path, entry: str | None) -> tuple[Any, Any]:

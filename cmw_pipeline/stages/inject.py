@@ -158,8 +158,9 @@ def _given(job: Job, steps: tuple[BiasStep, ...], facts: DatasetFacts, clean: La
     for step in steps:
         if step.reads == "labels":
             published = facts.label_file(step)
-            level = published.level if published else None
-            return read_given(job.inputs["labels"].path, clean, facts.num_classes, level=level)
+            level, file = published.level if published else None, job.inputs["labels"]
+            told = published is None and not file.verified
+            return read_given(file.path, clean, facts.num_classes, level=level, as_they_are=told)
     return None
 
 

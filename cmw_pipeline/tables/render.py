@@ -151,7 +151,7 @@ def _notes(
 ) -> Iterator[str]:
     if not rows["verified"].all():
         names = ", ".join(sorted(rows.loc[~rows["verified"], "dataset"].unique()))
-        yield f"**Unverified data** ({names}): its hashes are not the published ones."
+        yield f"**Unverified data** ({names}): taken as they are, with `--accept-unverified`."
     if rows["smoke"].any():
         names = ", ".join(sorted(rows.loc[rows["smoke"], "recipe"].unique()))
         yield f"{_SMOKE} **smoke recipe: too short to compare** with anything ({names})."

@@ -40,12 +40,11 @@ def write_labels(facts: DatasetFacts, step: BiasStep, name: str, asked: Asked) -
         )
     labels, clean = read_label_file(file, facts.num_classes, published.entry if published else None)
     digest = label_digest(labels)
-    problem = None
     if published is None:
         _check_own(asked, digest, step)
+        notes: Notes = {"verified": not asked.accept_unverified}
     else:
-        problem = _difference(asked, labels, digest, published)
-    notes = asked.verified(file, problem)
+        notes = asked.verified(file, _difference(asked, labels, digest, published))
     write_given(asked.out, labels, clean)
     return notes | {"origin": origin, "labels_sha256": digest}
 
