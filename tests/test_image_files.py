@@ -1,6 +1,9 @@
 """Datasets of image files, in the layouts that users have them: what is read, what is refused, and why."""
 
 import functools
+import io
+import shutil
+import struct
 import zlib
 
 import numpy as np
@@ -8,6 +11,7 @@ import pandas as pd
 import pytest
 import tree_factory
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.plan import Artefact
@@ -29,10 +33,10 @@ def in_this_process(monkeypatch):
     monkeypatch.setenv("CMW_WORKERS", "0")
 
 
-def downloaded(root, source, folder):
+def downloaded(root, source, folder, **words):
     """The notes, and the rows of labels and files together, of a dataset read from a folder."""
     artefact = Artefact("download", source, {"source": source, "form": "binary"})
-    make(artefact, functools.partial(download.run, local=folder), root)
+    make(artefact, functools.partial(download.run, local=folder, **words), root)
     path = root / artefact.path
     rows = read_labels(path).merge(read_files(path), on="index", validate="one_to_one")
     return open_stored(path).manifest["notes"], rows
@@ -59,9 +63,9 @@ def test_mini_webvision_is_the_google_part_of_the_first_50_classes(tmp_path):
 
 
 def test_all_of_webvision_takes_google_and_flickr(tmp_path):
-    tree = tree_factory.webvision(tmp_path / "tree", classes=20, listed=1000)
+    tree = tree_factory.webvision(tmp_path / "tree", classes=1000, train=1, flickr=1, ilsvrc12=None)
     _, rows = downloaded(tmp_path, "webvision", tree)
-    assert counts(rows)["train", ""] == 20 * 4
+    assert counts(rows)["train", ""] == 1000 * 2
 
 
 @pytest.mark.parametrize("layout", ["folders", "list", "numbers", "devkit"])
@@ -189,7 +193,7 @@ def test_one_bad_file_in_a_thousand_is_left_out_and_reported(tmp_path):
     (tree / "test" / "class 001" / "0.jpg").rename(tree / "test" / "class 001" / "gone.jpg")
     (tree / "test" / "class 001" / "gone.jpg").write_bytes(b"\xff\xd8\xff")
     notes, rows = downloaded(tmp_path, "folder-2", tree)
-    assert notes["faults"] == {"damaged": 1} or notes["faults"] == {"no image": 1}
+    assert notes["faults"] == {"no image": 1, "a copy": 998}
     assert len(rows) == 1001
     assert not rows["path"].str.contains("gone").any()
     assert rows["index"].tolist() == list(range(1001))
@@ -258,6 +262,159 @@ def test_other_colours_are_converted_and_reported(tmp_path, name, make_image, fo
     assert len(rows) == 13
 
 
+# --- a picture is what a person sees
+
+
+def saved(image, form, **options):
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def tagged(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def a_scene():
+    """Four corners of their own brightness, so that every turn and mirror image is another picture."""
+    scene = np.zeros((40, 60, 3), np.uint8)
+    scene[:20, :30], scene[:20, 30:], scene[20:, :30] = 255, 170, 85
+    return scene
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_upright_as_its_exif_says(form, orientation):
+    scene = a_scene()
+    mirrored = orientation in (2, 4, 5, 7)
+    turns = {1: 0, 2: 0, 3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}[orientation]
+    seen = np.rot90(np.fliplr(scene) if mirrored and orientation in (2, 4) else scene, turns)
+    if orientation in (5, 7):  # mirrored, then turned: the tables of the EXIF standard
+        seen = np.fliplr(seen)
+    image, converted = decode(saved(Image.fromarray(scene), form, exif=tagged(orientation)))
+    assert converted == ""
+    assert image.size == (seen.shape[1], seen.shape[0])
+    assert np.abs(np.asarray(image).astype(int) - seen)[5:-5:10, 5:-5:10].max() <= 3
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("exif", [b"II*\0\xff\xff\xff\x7f" + b"junk" * 4, b"MM\0*\0\0\0\x08\0", b"\0" * 9])
+def test_metadata_that_cannot_be_read_do_no_harm(form, exif):
+    data = saved(Image.fromarray(a_scene()), form, exif=exif if form == "PNG" else b"Exif\0\0" + exif)
+    assert decode(data)[0].size == (60, 40)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65_535])
+def test_an_orientation_that_there_is_not_leaves_a_picture_as_it_is(orientation):
+    assert decode(saved(Image.fromarray(a_scene()), "JPEG", exif=tagged(orientation)))[0].size == (60, 40)
+
+
+def a_text(zipped):
+    info = PngInfo()
+    info.add_text("history", "x" * (3_000_000 if zipped else 10), zip=zipped)
+    return info
+
+
+def test_a_png_with_a_text_of_millions_of_letters_is_a_picture():
+    data = saved(Image.fromarray(a_scene()), "PNG", pnginfo=a_text(True), exif=tagged(6))
+    assert decode(data)[0].size == (40, 60)
+
+
+def test_a_png_whose_text_is_damaged_is_a_picture_and_one_whose_pixels_are_is_none():
+    whole = saved(Image.fromarray(a_scene()), "PNG", pnginfo=a_text(False))
+    for chunk, good in ((b"tEXt", True), (b"IDAT", False)):
+        data = bytearray(whole)
+        data[data.index(chunk) + 6] ^= 1
+        if good:
+            assert np.array_equal(np.asarray(decode(bytes(data))[0]), a_scene())
+        else:
+            with pytest.raises(Unreadable):
+                decode(bytes(data))
+
+
+def drawn_on_nothing(mode):
+    """A black square on a transparent sheet whose hidden colour is black or, with a palette, magenta."""
+    pixels = np.zeros((32, 32, 4), np.uint8)
+    pixels[8:24, 8:24, 3] = 255
+    if mode != "P":
+        return Image.fromarray(pixels).convert(mode)
+    image = Image.new("P", (32, 32), 0)
+    image.putpalette([255, 0, 255, 0, 0, 0] + [0] * 762)
+    image.paste(1, (8, 8, 24, 24))
+    return image
+
+
+SEE_THROUGH = [
+    ("RGBA", "PNG", {}),
+    ("LA", "PNG", {}),
+    ("RGBA", "WEBP", {"lossless": True, "exact": True}),
+    ("RGBA", "TIFF", {}),
+    ("P", "PNG", {"transparency": 0}),
+    ("P", "PNG", {"transparency": bytes([0, 255])}),
+    ("P", "GIF", {"transparency": 0}),
+]
+
+
+@pytest.mark.parametrize(("mode", "form", "options"), SEE_THROUGH)
+def test_what_is_transparent_is_white(mode, form, options):
+    image, converted = decode(saved(drawn_on_nothing(mode), form, **options))
+    pixels = np.asarray(image)
+    assert (pixels[0, 0] == 255).all()
+    assert (pixels[16, 16] == 0).all()
+    assert converted
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+def test_a_colour_that_stands_for_nothing_is_white(mode):
+    key = {"L": 77, "RGB": (77, 77, 77), "I;16": 77}[mode]
+    pixels = np.where(np.arange(32 * 32).reshape(32, 32) < 512, 77, 0).astype(np.uint16)
+    image = Image.fromarray(pixels if mode == "I;16" else pixels.astype(np.uint8))
+    found = np.asarray(
+        decode(saved(image if mode == "I;16" else image.convert(mode), "PNG", transparency=key))[0]
+    )
+    assert (found[0] == 255).all()
+    assert (found[-1] == 0).all()
+
+
+RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
+
+
+@pytest.mark.parametrize(
+    ("values", "form", "words"),
+    [
+        ((RAMP * 65_535).astype(np.uint16), "PNG", "16 bits"),
+        ((RAMP * 65_535).astype(np.uint16), "TIFF", "16 bits"),
+        ((RAMP * 65_535).astype(">u2"), "TIFF", "16 bits"),
+        ((RAMP * 255).astype(np.int32), "TIFF", "32-bit integers, taken to be of 0 to 255"),
+        ((RAMP * 65_535).astype(np.int32), "TIFF", "32-bit integers, taken to be of 0 to 65,535"),
+        ((RAMP * (2**31 - 1)).astype(np.int32), "TIFF", "32-bit integers, taken to be of 0 to 2,147,483,647"),
+        (RAMP.astype(np.float32), "TIFF", "32-bit floats, taken to be of 0 to 1"),
+        ((RAMP * 255).astype(np.float32), "TIFF", "32-bit floats, taken to be of 0 to 255"),
+    ],
+    ids=str,
+)
+def test_every_depth_goes_from_black_to_white_and_what_was_taken_for_white_is_said(values, form, words):
+    image, converted = decode(saved(Image.fromarray(values), form))
+    assert converted == words
+    assert np.abs(np.asarray(image)[..., 0] - RAMP * 255).max() <= 1
+
+
+@pytest.mark.parametrize("values", [RAMP - 0.5, RAMP * 300, np.full((64, 64), np.nan), RAMP * np.inf])
+def test_numbers_of_no_known_range_are_not_guessed(values):
+    with np.errstate(all="ignore"), pytest.raises(Unreadable, match="32-bit floats of no known range"):
+        decode(saved(Image.fromarray(values.astype(np.float32)), "TIFF"))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_tiff_that_counts_from_white_down_is_seen_as_it_is_meant(dtype):
+    data = bytearray(saved(Image.fromarray((RAMP * np.iinfo(dtype).max).astype(dtype)), "TIFF"))
+    place = data.find(struct.pack("<HHIH", 262, 3, 1, 1))
+    data[place + 8] = 0
+    assert np.abs(255 - np.asarray(decode(bytes(data))[0])[..., 0] - RAMP * 255).max() <= 1
+
+
 def test_what_no_parser_is_meant_for_is_not_parsed(tmp_path):
     """Only everyday formats: PIL has readers for dozens of others, some of which start programs."""
     tree_factory.picture(3, 0).save(tmp_path / "x.eps")
@@ -304,10 +461,225 @@ def test_names_of_bytes_that_are_no_utf8_are_counted_in_folders_too(tmp_path):
 
 
 def test_any_path_that_leaves_the_folder_is_found():
-    assert (
-        fault_of("a/../b") == fault_of("..") == fault_of("/a") == fault_of("a\\..\\b") == "outside the folder"
-    )
+    assert fault_of("a/../b") == fault_of("..") == fault_of("/a") == "outside the folder"
     assert fault_of("a..b/c...jpg") == ""
+
+
+GOOD_NAMES = [
+    "Screenshot at 9.41.07\u202fAM.jpg",
+    "Sn\u00edmek\u00a013.05.jpg",
+    "\u3000\u5199\u771f.jpg",
+    "mum \U0001f469\u200d\U0001f467.jpg",
+    "co\u00adop.jpg",
+    "\u200e\u05d0.jpg",
+    "a\\b.jpg",
+    "  spaces .jpg",
+    "no suffix",
+    "-rf.jpg",
+    "line\u2028separator.jpg",
+    "\ue000.jpg",
+]
+
+
+def test_good_files_are_used_whatever_letters_and_spaces_their_names_have(tmp_path):
+    tree = tree_factory.class_folders(tmp_path / "tree", 2)
+    for number, name in enumerate(GOOD_NAMES):
+        tree_factory.save(tree / "train" / "class 000" / "x.jpg", 0, 100 + number)
+        (tree / "train" / "class 000" / "x.jpg").rename(tree / "train" / "class 000" / name)
+    notes, rows = downloaded(tmp_path, "folder-2", tree)
+    assert notes["faults"] == {}
+    assert {f"train/class 000/{name}" for name in GOOD_NAMES} <= set(rows["path"])
+
+
+# --- whose class is whose
+
+
+def spelt_anew(tree, line):
+    with (tree / "info" / "train_filelist_google.txt").open("a") as stream:
+        stream.write(line + "\n")
+
+
+@pytest.mark.parametrize("path", ["google//q0003/0.jpg", "google/./q0003/0.jpg", "./google/q0003/0.jpg"])
+def test_a_file_that_is_listed_again_is_found_in_every_spelling(tmp_path, path):
+    tree = tree_factory.webvision(tmp_path, train=1, flickr=0, ilsvrc12=None)
+    spelt_anew(tree, f"{path} 4")
+    files = read_webvision(tree, FACTS["mini-webvision"]).files
+    assert files.loc[files["fault"] != "", ["path", "fault"]].values.tolist() == [[path, "listed twice"]]
+
+
+@pytest.mark.parametrize("name", ["train_filelist_google.txt", "val_filelist.txt"])
+def test_a_list_whose_class_numbers_begin_at_1_is_noticed(tmp_path, name):
+    tree = tree_factory.webvision(tmp_path, train=1, flickr=0, ilsvrc12=None)
+    file = tree / "info" / name
+    lines = [line.rpartition(" ") for line in file.read_text().splitlines()]
+    file.write_text("".join(f"{path} {int(label) + 1}\n" for path, _, label in lines))
+    with pytest.raises(IntegrityError, match=rf"{name}: no file has the label 0\n.*from 1 to 50: subtract 1"):
+        read_webvision(tree, FACTS["mini-webvision"])
+
+
+def test_ilsvrc12_by_numbers_from_1_on_is_noticed(tmp_path):
+    tree = tree_factory.webvision(tmp_path, train=1, flickr=0, ilsvrc12="numbers")
+    file = tree / "imagenet" / "val" / "val.txt"
+    lines = [line.rpartition(" ") for line in file.read_text().splitlines()]
+    file.write_text("".join(f"{path} {int(label) + 1}\n" for path, _, label in lines))
+    with pytest.raises(IntegrityError, match="no file has the label 0"):
+        read_webvision(tree, FACTS["mini-webvision"])
+
+
+def test_a_synset_that_is_there_twice_would_move_all_classes_behind_it(tmp_path):
+    tree = tree_factory.webvision(tmp_path, train=1, flickr=0, ilsvrc12=None, listed=60)
+    file = tree / "info" / "synsets.txt"
+    lines = file.read_text().splitlines()
+    file.write_text("".join(f"{line}\n" for line in [lines[0], *lines]))
+    with pytest.raises(IntegrityError, match="synset 'n01440764' is there 2 times"):
+        read_webvision(tree, FACTS["mini-webvision"])
+
+
+def test_a_byte_order_mark_at_the_head_of_a_list_does_no_harm(tmp_path):
+    tree = tree_factory.webvision(tmp_path, train=1, flickr=0, ilsvrc12=None)
+    file = tree / "info" / "val_filelist.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    kept, faults = survey(tree, read_webvision(tree, FACTS["mini-webvision"]), workers=0)
+    assert (len(kept), len(faults)) == (100, 0)
+
+
+def test_a_class_without_a_training_picture_and_an_empty_test_set_are_refused(tmp_path):
+    tree = tree_factory.class_folders(tmp_path / "tree", ["a", "b", "c"])
+    for file in (tree / "train" / "b").iterdir():
+        file.unlink()
+    with pytest.raises(IntegrityError, match=r"1 of 3 classes have no picture to train on; .* class 1 \(b\)"):
+        downloaded(tmp_path, "folder-3", tree)
+    tree_factory.save(tree / "train" / "b" / "0.jpg", 1, 0)
+    for file in tree.glob("test/*/*"):
+        file.unlink()
+    with pytest.raises(IntegrityError, match="no picture of the test set can be used"):
+        downloaded(tmp_path, "folder-3", tree)
+    for file in tree.glob("train/*/*"):
+        file.unlink()
+    with pytest.raises(IntegrityError, match="no picture of the train set can be used"):
+        downloaded(tmp_path, "folder-3", tree)
+
+
+def test_a_class_without_a_test_picture_is_said(tmp_path, caplog):
+    tree = tree_factory.class_folders(tmp_path / "tree", ["a", "b", "c"])
+    shutil.rmtree(tree / "test" / "b")
+    downloaded(tmp_path, "folder-3", tree)
+    assert "1 classes have no test picture; the first is 1 (b)" in caplog.text
+
+
+# --- the same picture twice
+
+
+def copied(how, source, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if how == "copy":
+        shutil.copy(source, target)
+    elif how == "link":
+        target.symlink_to(source)
+    else:
+        target.hardlink_to(source)
+
+
+@pytest.mark.parametrize("how", ["copy", "link", "hard link"])
+@pytest.mark.parametrize(
+    ("target", "fault"),
+    [("train/class 000/again.jpg", "a copy"), ("train/class 001/again.jpg", "a copy under another label")],
+)
+def test_a_picture_that_is_there_twice_is_counted(tmp_path, how, target, fault):
+    tree = tree_factory.class_folders(tmp_path / "tree", 2)
+    copied(how, tree / "train" / "class 000" / "0.jpg", tree / target)
+    notes, rows = downloaded(tmp_path, "folder-2", tree)
+    assert notes["faults"] == {fault: 1}
+    assert notes["verified"] is True
+    assert len(rows) == 13
+
+
+@pytest.mark.parametrize("how", ["copy", "link", "hard link"])
+@pytest.mark.parametrize("target", ["train/class 001/again.jpg", "meta/class 000/again.jpg"])
+def test_a_test_picture_outside_the_test_set_is_refused_until_somebody_says_so(tmp_path, how, target):
+    tree = tree_factory.class_folders(tmp_path / "tree", 2)
+    copied(how, tree / "test" / "class 000" / "0.jpg", tree / target)
+    with pytest.raises(IntegrityError, match="are test pictures too") as refused:
+        downloaded(tmp_path, "folder-2", tree)
+    assert f"the first is {target}, the same as test/class 000/0.jpg" in str(refused.value)
+    assert "--accept-unverified" in str(refused.value)
+    notes, _ = downloaded(tmp_path, "folder-2", tree, accept_unverified=True)
+    assert notes["verified"] is False
+    assert notes["faults"] == {"a copy of a test picture": 1}
+
+
+def test_a_training_picture_that_is_listed_for_testing_too_is_refused(tmp_path):
+    tree = tree_factory.webvision(tmp_path / "tree", train=1, flickr=0, ilsvrc12=None)
+    shutil.copy(tree / "google" / "q0003" / "0.jpg", tree / "val_images_256" / "val003000.jpg")
+    with pytest.raises(IntegrityError, match=r"the first is google/q0003/0\.jpg, the same as val_images_256"):
+        downloaded(tmp_path, "mini-webvision", tree)
+
+
+# --- what lies beside the pictures
+
+
+STRAYS = [
+    "train/class 000/Thumbs.db",
+    "test/class 001/desktop.ini",
+    "train/Thumbs.db",
+    "train/README.txt",
+    "test/labels.csv",
+    "train/__MACOSX/x.jpg",
+    "train/class 000/__MACOSX/x.jpg",
+    "train/class 000/notes.TXT",
+]
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_a_stray_file_is_named_as_such_and_refuses_nothing(tmp_path, stray):
+    tree = tree_factory.class_folders(tmp_path / "tree", 2)
+    (tree / stray).parent.mkdir(exist_ok=True)
+    (tree / stray).write_bytes(b"\xd0\xcf\x11\xe0")
+    notes, rows = downloaded(tmp_path, "folder-2", tree)
+    assert notes["faults"] == {"a stray file, no picture": 1}
+    assert len(rows) == 12
+
+
+def test_hidden_files_are_no_files_of_the_set(tmp_path):
+    tree = tree_factory.class_folders(tmp_path / "tree", 2)
+    for name in (".DS_Store", "class 000/.DS_Store", "class 000/._0.jpg"):
+        (tree / "train" / name).write_bytes(b"x")
+    assert downloaded(tmp_path, "folder-2", tree)[0]["faults"] == {}
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (
+            "train/class 000/more/x.jpg",
+            "class 000/more: a folder inside a class folder\n.*put its pictures into",
+        ),
+        ("train/x.jpg", "x.jpg: a file beside the class folders\n.*put it into the folder of its class"),
+        ("test/x.jpg", "x.jpg: a file beside the class folders"),
+        ("test/class 002/x.jpg", "class 002: train/ has no such class"),
+    ],
+)
+def test_a_picture_in_a_place_that_is_no_class_is_refused_with_where_to_put_it(tmp_path, place, words):
+    tree = tree_factory.class_folders(tmp_path / "tree", 2)
+    tree_factory.save(tree / place, 0, 9)
+    with pytest.raises(ConfigError, match=words):
+        downloaded(tmp_path, "folder-2", tree)
+
+
+def test_of_test_and_val_one_is_read_and_that_is_said(tmp_path, caplog):
+    tree = tree_factory.class_folders(tmp_path / "tree", 2)
+    shutil.copytree(tree / "test", tree / "val")
+    _, rows = downloaded(tmp_path, "folder-2", tree)
+    assert len(rows) == 12
+    assert "val is not read" in caplog.text
+
+
+def test_a_name_that_steers_a_terminal_is_not_printed_as_it_is(tmp_path):
+    tree = tree_factory.class_folders(tmp_path / "tree", 2)
+    (tree / "train" / "class 000" / "0.jpg").rename(tree / "train" / "class 000" / "a\x1b[2J.jpg")
+    with pytest.raises(IntegrityError, match="1 a name with control characters") as refused:
+        downloaded(tmp_path, "folder-2", tree)
+    assert "\x1b" not in str(refused.value)
 
 
 def test_another_synset_than_webvisions_is_refused(tmp_path):

@@ -35,6 +35,8 @@ STAGE_VERSIONS = {
     "table": 2,
 }
 """Raise a number when the stage's output changes for the same parameters, or a default that it reads."""
+PICTURES = 2
+"""The same for how image files become pictures; it is part of what is asked of such a dataset alone."""
 _PATH = re.compile(r"(?P<stage>[a-z]+)/(?P<name>.+)-(?P<digest>[0-9a-f]{10})")
 
 
@@ -97,8 +99,10 @@ class Plan:
         if "/" in name:
             return self._label_file(name)
         dataset: Dataset = self._get("datasets", name)
+        read = {} if FACTS[dataset.source].files is None else {"pictures": PICTURES}
         asked, chosen = (
-            dataset.model_dump(exclude={"teacher"}, exclude_defaults=without) for without in (False, True)
+            dataset.model_dump(exclude={"teacher"}, exclude_defaults=without) | read
+            for without in (False, True)
         )
         return Artefact("download", name, asked, chosen=chosen)
 

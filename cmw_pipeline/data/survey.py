@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cmw_pipeline.config.datasets import DatasetFacts
@@ -12,6 +13,7 @@ from cmw_pipeline.data.listings import Listing, read_animal10n, read_class_folde
 from cmw_pipeline.data.pictures import Unreadable, decode, read_bytes
 from cmw_pipeline.data.webvision import read_webvision
 from cmw_pipeline.data.workers import in_workers
+from cmw_pipeline.types import TEST
 
 READERS: dict[str, Callable[[Path, DatasetFacts], Listing]] = {
     "animal10n": read_animal10n,
@@ -19,6 +21,8 @@ READERS: dict[str, Callable[[Path, DatasetFacts], Listing]] = {
     "webvision": read_webvision,
 }
 """By the layout in :class:`~cmw_pipeline.config.origins.ImageFiles`."""
+LEAK = "a copy of a test picture"
+_COPY, _TWO_LABELS = "a copy", "a copy under another label"
 _CHUNK = 64
 Row = tuple[int, int, str, bool]
 """Bytes, crc32, what is wrong with the file or what it was converted from, whether it is left out."""
@@ -40,11 +44,32 @@ def survey(root: Path, listing: Listing, workers: int) -> tuple[pd.DataFrame, pd
     look = functools.partial(_looked_at, root, files["path"].array, files["fault"].array)
     starts = range(0, len(files), _CHUNK)
     found = [row for rows in in_workers(look, starts, workers) for row in rows]
-    seen = pd.DataFrame(found, columns=["bytes", "crc32", "fault", "left_out"])
+    seen = pd.DataFrame(found, columns=["bytes", "crc32", "fault", "left_out"]).astype({"left_out": bool})
     whole = pd.concat([files.drop(columns="fault"), seen], axis=1)
     kept = whole[~whole["left_out"]].drop(columns=["fault", "left_out"]).reset_index(drop=True)
     kept.insert(0, "index", kept.index)
     return kept, whole.loc[whole["fault"] != "", ["path", "split", "fault", "left_out"]]
+
+
+def copies(files: pd.DataFrame) -> pd.DataFrame:
+    """The same picture again, by size and CRC-32: a copy, a link, or a link to its folder.
+
+    Args:
+        files: those that can be used, as :func:`survey` returns them.
+
+    Returns:
+        A report with the columns of ``FAULT_COLUMNS``: all but the first of the pictures that are equal, and
+        all of those outside the test set that are in it too. None is left out.
+    """
+    content = [files["bytes"], files["crc32"]]
+    in_test = files["split"] == TEST
+    leaks = in_test.groupby(content).transform("any") & ~in_test
+    again = files.assign(in_test=in_test).duplicated(["bytes", "crc32", "in_test"])
+    labels = files.groupby(["bytes", "crc32"])["label"].transform("nunique")
+    fault = np.select([leaks, again & (labels > 1), again], [LEAK, _TWO_LABELS, _COPY], "")
+    report = files[["path", "split"]].assign(fault=fault, left_out=False)
+    found: pd.DataFrame = report.loc[fault != ""]
+    return found
 
 
 def _looked_at(

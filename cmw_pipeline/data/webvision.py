@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cmw_pipeline.config.datasets import DatasetFacts
+from cmw_pipeline.data.identity import refuse_doubled, shifted_hint, whole_number
 from cmw_pipeline.data.listings import File, Listing, fault_of, listed, missing, names_in, read_list
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.types import TEST, TRAIN
@@ -47,6 +48,7 @@ def _synsets(root: Path, facts: DatasetFacts) -> dict[str, str]:
         raise missing(file, facts) from None
     except UnicodeDecodeError:
         raise IntegrityError(f"{file}: not UTF-8") from None
+    refuse_doubled((line.partition(" ")[0] for line in lines if line.strip()), f"{file}: synset")
     synsets = {line.partition(" ")[0]: line.partition(" ")[2] or line for line in lines if line.strip()}
     if len(synsets) < facts.num_classes:
         raise IntegrityError(f"{file}: {len(synsets)} synsets; expected at least {facts.num_classes}")
@@ -54,15 +56,25 @@ def _synsets(root: Path, facts: DatasetFacts) -> dict[str, str]:
 
 
 def _train(root: Path, part: str, facts: DatasetFacts) -> Iterator[File]:
-    file = root / "info" / f"train_filelist_{part}.txt"
-    for path, label, fault in read_list(file, facts):
-        yield path, _number(label, file), TRAIN, "", fault
+    for path, label, fault in _numbered(root / "info" / f"train_filelist_{part}.txt", facts):
+        yield path, label, TRAIN, "", fault
 
 
 def _validation(root: Path, facts: DatasetFacts) -> Iterator[File]:
-    file = root / "info" / "val_filelist.txt"
-    for path, label, fault in read_list(file, facts):
-        yield f"val_images_256/{path}", _number(label, file), TEST, WEBVISION, fault
+    for path, label, fault in _numbered(root / "info" / "val_filelist.txt", facts):
+        yield f"val_images_256/{path}", label, TEST, WEBVISION, fault
+
+
+def _numbered(file: Path, facts: DatasetFacts) -> list[tuple[str, int, str]]:
+    """Path, class number, and what is wrong with the path, of each line of a list."""
+    lines = [(path, _number(label, file), fault) for path, label, fault in read_list(file, facts)]
+    _refuse_shift(file, [label for _, label, _ in lines], facts)
+    return lines
+
+
+def _refuse_shift(file: Path, labels: list[int], facts: DatasetFacts) -> None:
+    if hint := shifted_hint(np.array(labels, np.int64), facts.num_classes):
+        raise IntegrityError(f"{file}: no file has the label 0", hint)
 
 
 def _ilsvrc12(folder: Path, synsets: list[str], facts: DatasetFacts) -> Iterator[File]:
@@ -82,7 +94,8 @@ def _ilsvrc12(folder: Path, synsets: list[str], facts: DatasetFacts) -> Iterator
         source = folder
     elif (folder / "val.txt").is_file():
         source = folder / "val.txt"
-        of_file = ((path, label) for path, label, _ in read_list(source, facts))
+        of_file = [(path, label) for path, label, _ in read_list(source, facts)]
+        _refuse_shift(source, [_number(label, source) for _, label in of_file if label.isdecimal()], facts)
     else:
         source, images = _truth(folder, facts), [name for name in names if name.endswith(".JPEG")]
         of_file = zip(images, _synsets_of_truth(source, len(images)), strict=True)
@@ -107,6 +120,7 @@ def _synsets_of_truth(file: Path, images: int) -> list[str]:
     try:
         numbers = np.loadtxt(file, dtype=np.int64, ndmin=1)
         rows = loadmat(file.with_name("meta.mat"), squeeze_me=True)["synsets"]
+        refuse_doubled((str(row["ILSVRC2012_ID"]) for row in rows), f"{file.with_name('meta.mat')}: class")
         synset_of = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
         found = [synset_of[int(number)] for number in numbers]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
@@ -117,6 +131,7 @@ def _synsets_of_truth(file: Path, images: int) -> list[str]:
 
 
 def _number(label: str, file: Path) -> int:
-    if not label.isdecimal() or int(label) >= _ALL_CLASSES:
-        raise IntegrityError(f"{file}: label {label!r}; expected 0 to {_ALL_CLASSES - 1}")
-    return int(label)
+    number = whole_number(label)
+    if not isinstance(number, int) or number >= _ALL_CLASSES:
+        raise IntegrityError(f"{file}: label {label[:80]!r}; expected 0 to {_ALL_CLASSES - 1}")
+    return number
