@@ -15,8 +15,9 @@ from pathlib import Path
 from test_resume import finished
 print("ready", flush=True)
 sys.stdin.readline()
-final = finished(Path(sys.argv[1], sys.argv[2]), sys.argv[2], {})
-torch.save([t.detach() for t in final.tensors()], f"{sys.argv[1]}/{sys.argv[2]}.pt")
+folder = Path(sys.argv[1], sys.argv[2].replace("/", "-"))
+final = finished(folder, sys.argv[2], {})
+torch.save([t.detach() for t in final.tensors()], f"{folder}.pt")
 """
 
 
@@ -50,5 +51,5 @@ def test_packed_is_alone(packed, tmp_path, kind):
         alone = finished(tmp_path, kind, {})
     finally:
         torch.set_num_threads(threads)
-    found = torch.load(packed / f"{kind}.pt", weights_only=True)
+    found = torch.load(packed / f"{kind.replace('/', '-')}.pt", weights_only=True)
     assert all(torch.equal(a, b) for a, b in zip(alone.tensors(), found, strict=True))
