@@ -1,9 +1,11 @@
 """The classifiers are the known ones: their sizes by independent arithmetic, their shapes, their seeds."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from sklearn.datasets import load_sample_images
 from torch.func import functional_call, jvp
 
 from cmw_pipeline.config.schema import Network
@@ -247,6 +249,7 @@ def test_the_names_in_a_checkpoint_stay():
     tops = {
         name: list(dict.fromkeys(key.partition(".")[0] for key in make(name).state_dict())) for name in NAMES
     }
+    assert tops.pop("fast-cnn") == ["offset", "groups", "classifier"]
     assert tops.pop("small-cnn") == ["features", "classifier"]
     assert tops.pop("vgg16-bn") == tops.pop("small-vgg") == ["features", "hidden", "classifier"]
     assert all(names == ["stem", "stages", "classifier"] for names in tops.values())
@@ -454,3 +457,16 @@ def test_the_tangent_of_a_probe_s_logits_knows_nothing_of_the_trunk():
     tangent = Forward(model, images).tangent(move)
     assert not tangent[:, :10].any()
     assert bool(tangent[:, 10:].any())
+
+
+def test_the_fast_network_s_first_filters_whiten_natural_pictures():
+    """Of two photographs as small as CIFAR's, all twelve responses come out about equally large."""
+    photographs = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2).float() / 255
+    pictures = torch.nn.functional.avg_pool2d(photographs, 12)
+    pictures = (pictures - pictures.mean(dim=(0, 2, 3), keepdim=True)) / pictures.std(
+        dim=(0, 2, 3), keepdim=True
+    )
+    patches = torch.nn.functional.unfold(pictures, 2).transpose(1, 2).reshape(-1, 12)
+    before = torch.linalg.eigvalsh(patches.T.double() @ patches.double()).sqrt()
+    after = torch.nn.functional.conv2d(pictures, make("fast-cnn").whitening).std(dim=(0, 2, 3))
+    assert after.max() / after.min() < before[-1] / before[0] / 10

@@ -1,7 +1,8 @@
 """A network that learns CIFAR in a few epochs on a CPU, after Keller Jordan's description of airbench.
 
 "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), section 3: whitened patches, three groups of two
-convolutions, batch norm without scale, GELU, pooling by the maximum, logits divided by 9.
+convolutions, GELU, pooling by the maximum, logits divided by 9. Its batch norm has no
+scale and its convolutions start as the identity; here both are PyTorch's own.
 """
 
 import itertools
@@ -35,19 +36,17 @@ class FastCnn(Classifier):
 
     The description takes the filters from the data, as eigenvectors of its patches. Those of natural images
     are the products of opponent colours and cosines (correlations of at most 0.14 are left), so they are
-    fixed here and the network needs no look at the data. Needs three channels and 32 x 32 pixels.
+    fixed here and the network needs no look at the data. It is meant for colour pictures of 32 x 32 pixels.
     """
 
     def __init__(self, channels: int, num_classes: int, width: int = 64) -> None:
         super().__init__()
-        if channels != 3:
-            raise ValueError("fast-cnn is for colour pictures")
-        self.whitening = nn.Buffer(_whitening())
+        self.whitening = nn.Buffer(_whitening(channels), persistent=False)
         self.offset = nn.Parameter(torch.zeros(2 * len(self.whitening)))
         widths = [2 * len(self.whitening), width, 4 * width, 4 * width]
         groups = [_group(inputs, outputs) for inputs, outputs in itertools.pairwise(widths)]
         self.groups = nn.Sequential(*groups)
-        self.classifier = nn.Linear(widths[-1], num_classes, bias=False)
+        self.classifier = nn.Linear(widths[-1], num_classes)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, 32, 32) float -> (B, 4 width) features."""
@@ -57,30 +56,34 @@ class FastCnn(Classifier):
         return F.max_pool2d(features, features.shape[-1]).flatten(1) / _POOLED_LOGITS
 
 
-def _whitening() -> torch.Tensor:
-    """(12, 3, 2, 2): each colour's wave over its deviation; what they give has unit variance."""
-    colours = _COLOURS / _COLOURS.norm(dim=1, keepdim=True)
+def _whitening(channels: int) -> torch.Tensor:
+    """(4 channels, channels, 2, 2): each colour's waves over their deviations, so that all have variance 1.
+
+    Where there are not three channels, each is taken for brightness.
+    """
+    colour = channels == 3
+    colours = _COLOURS / _COLOURS.norm(dim=1, keepdim=True) if colour else torch.eye(channels)
+    deviations = _DEVIATIONS if colour else _DEVIATIONS[:1]
     waves = _WAVES / _WAVES.flatten(1).norm(dim=1).view(-1, 1, 1)
-    filters = torch.einsum("kc,whv->kwchv", colours, waves) / _DEVIATIONS[:, :, None, None, None]
+    filters = torch.einsum("kc,whv->kwchv", colours, waves) / deviations[:, :, None, None, None]
     return filters.flatten(0, 1)
+
+
+class _Halve(nn.Module):
+    """The maximum of 2 x 2 pixels; what has one row or column stays as it is."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images if min(images.shape[2:]) < 2 else F.max_pool2d(images, 2)
 
 
 def _group(inputs: int, outputs: int) -> nn.Sequential:
     """convolution-pool-norm-GELU, convolution-norm-GELU."""
-    first, second = conv3x3(inputs, outputs), conv3x3(outputs, outputs)
-    for convolution in (first, second):
-        _keep_inputs(convolution)
-    layers = [first, nn.MaxPool2d(2), _shift(outputs), nn.GELU(), second, _shift(outputs), nn.GELU()]
-    return nn.Sequential(*layers)
-
-
-def _keep_inputs(convolution: nn.Conv2d) -> None:
-    """Start the first filters as the identity of their input channels (Dirac), the others at random."""
-    nn.init.dirac_(convolution.weight.data[: convolution.in_channels])
-
-
-def _shift(channels: int) -> nn.BatchNorm2d:
-    """Batch norm whose scale stays at 1."""
-    norm = nn.BatchNorm2d(channels, momentum=0.4)
-    norm.weight.requires_grad_(False)
-    return norm
+    return nn.Sequential(
+        conv3x3(inputs, outputs),
+        _Halve(),
+        nn.BatchNorm2d(outputs),
+        nn.GELU(),
+        conv3x3(outputs, outputs),
+        nn.BatchNorm2d(outputs),
+        nn.GELU(),
+    )
