@@ -21,6 +21,26 @@ HOSTILE = (
 )
 
 
+NOTES = {
+    "rows": 200,
+    "trusted": 0,
+    "meta_set": "self-selected",
+    "samples": "vectors",
+    "backbone": None,
+    "network": "linear",
+    "method": "cmw-net-sl",
+    "epochs": 15,
+    "folds": 5,
+    "seed": 0,
+    "seconds": 1.5,
+    "device": "cpu",
+    "versions": {"torch": "2"},
+    "root": "made up",
+    "certificate": None,
+    "review_unseen": None,
+}
+
+
 def made_up(
     num_samples=200,
     names=("cat", "dog", "bird"),
@@ -63,7 +83,7 @@ def made_up(
         curves_of(min(3, num_classes)),
         conflicts_of(suspects, conflicts, names),
         "Some 20% of the labels look wrong. Look at the list.",
-        {"name": "made-up", "seed": 0, "versions": {"torch": "2"}},
+        NOTES | {"train": num_samples, "noise": {"value": 0.2, "low": 0.1, "high": 0.3} if folds else None},
         (lambda id_: np.random.default_rng(id_).integers(0, 256, (side, side, 3), np.uint8))
         if pictures
         else None,

@@ -81,7 +81,12 @@ def test_what_is_smuggled_into_the_page_neither_runs_nor_loads(browser, tmp_path
     file.write_text(render(made_up()).replace("<main>", f"<main>{smuggled}"), encoding="utf-8")
     seen = opened(browser, file)
     assert seen.evaluate("window.hacked") is None
+    seen.evaluate("fetch('https://example.org/d').catch(() => {})")
     assert seen.refused == [f"https://example.org/{name}" for name in ("a.png", "b.js", "c.css")]
+    assert seen.requests == seen.refused
+    assert any(
+        "https://example.org/d" in message and "default-src 'none'" in message for message in seen.said
+    )
 
 
 @pytest.mark.parametrize("width", [320, 390, 1100])
@@ -119,7 +124,7 @@ def test_keyboard_focus_is_seen(show):
 def test_hostile_names_do_no_harm_anywhere(show):
     audit = made_up(names=HOSTILE, listed=60)
     audit.suspects["path"] = [HOSTILE[row % len(HOSTILE)] for row in range(len(audit.suspects))]
-    notes = {"name": HOSTILE[0], HOSTILE[1]: HOSTILE[2]}
+    notes = audit.notes | {"root": HOSTILE[0], "method": HOSTILE[1], HOSTILE[1]: HOSTILE[2]}
     seen = show(dataclasses.replace(audit, verdict=HOSTILE[0], notes=notes))
     for name in HOSTILE:
         seen.page.fill("#search", name.strip().split("\n")[0])
@@ -294,6 +299,23 @@ def test_review_of_what_was_found_and_of_a_picture_that_was_clicked(show):
     seen.page.click("#sheet img[data-id='9']")
     assert seen.evaluate("one('#path').textContent") == "class/photo-00009.png"
     assert seen.evaluate("one('#picture img').src === pictures.get(9).src")
+
+
+def test_review_of_one_pair_of_classes(show):
+    audit = made_up(sampled=0)
+    seen = show(audit)
+    seen.page.get_by_role("button", name="Review 13").first.press("Enter")
+    pair = audit.listed[(audit.listed["given"] == "bird") & (audit.listed["suggested"] == "cat")]
+    assert seen.texts("#review-title") == [f"1 of {len(pair)}"]
+    seen.press(*"y" * len(pair))
+    assert marks(saved(seen)) == [(str(id_), "y", "cat") for id_ in pair["id"]]
+
+
+def test_review_says_so_where_the_page_has_no_picture(show):
+    seen = show(made_up(1_000, listed=600, sampled=0))
+    seen.page.fill("#search", "photo-01797")
+    seen.page.click("#rows tr[data-place]")
+    assert seen.texts("#picture") == ["This page holds no picture of it."]
 
 
 def test_to_type_in_the_search_field_marks_and_opens_nothing(show):

@@ -10,10 +10,12 @@ import hashlib
 import io
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,8 @@ def render(audit: Audit) -> str:
         .get_template("report.html")
         .render(
             audit=audit,
+            title=Path(audit.notes["root"] or "arrays").name,
+            source=shlex.quote(audit.notes["root"] or "DATA"),
             notes=audit.notes,
             flat_notes=list(_flat(audit.notes)),
             num_listed=len(listed),

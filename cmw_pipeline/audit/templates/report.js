@@ -7,6 +7,7 @@ const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e
 const visible = (text) =>
   text.replace(HIDDEN, (c) => `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 const figure = (number) => (number === null ? "" : number.toFixed(2));
+const alphabet = new Intl.Collator("en", { numeric: true });
 const count = (number) => number.toLocaleString("en");
 
 let names = [];
@@ -103,7 +104,7 @@ function compare(a, b) {
   if (x === y) return a.rank - b.rank;
   if (x === null || x === "") return 1; // what is missing comes last either way
   if (y === null || y === "") return -1;
-  const order = typeof x === "number" ? x - y : x.localeCompare(y, "en", { numeric: true });
+  const order = typeof x === "number" ? x - y : alphabet.compare(x, y);
   return (sorted.down ? -order : order) || a.rank - b.rank;
 }
 
@@ -159,7 +160,8 @@ function ask() {
   one("#bar").max = queue.length;
   one("#bar").value = looked;
   const picture = pictures.get(row.id);
-  one("#picture").replaceChildren(...(picture ? [copied(picture)] : []));
+  const none = pictures.size ? [element("p", "none", "This page holds no picture of it.")] : [];
+  one("#picture").replaceChildren(...(picture ? [copied(picture)] : none));
   one("#given").textContent = visible(row.given);
   one("#path").textContent = visible(row.path);
   one("#reason").textContent = visible(row.why);
@@ -254,6 +256,11 @@ function startReview() {
   review(list, Math.max(0, list.findIndex((row) => !row.verdict)));
 }
 
+function reviewPair(like, first) {
+  const list = listed().filter((row) => row.given === like.given && row.suggested === like.suggested);
+  review(list, Math.max(0, list.findIndex((row) => (first ? row === first : !row.verdict))));
+}
+
 const REVIEW_KEYS = {
   y: () => mark("y"),
   n: () => mark("n"),
@@ -304,10 +311,11 @@ function listen() {
     const tr = event.target.closest("[data-place]");
     if (tr) review(shown.slice(), (cursor = Number(tr.dataset.place)));
   });
+  for (const button of document.querySelectorAll("[data-like]"))
+    button.addEventListener("click", () => reviewPair(rows.find((row) => row.id === Number(button.dataset.like))));
   one("#sheet")?.addEventListener("click", (event) => {
-    const id = Number(event.target.dataset.id);
-    const list = listed();
-    if (event.target.dataset.id) review(list, list.findIndex((row) => row.id === id));
+    const row = rows.find((other) => String(other.id) === event.target.dataset.id);
+    if (row) reviewPair(row, row);
   });
   addEventListener("resize", draw);
   addEventListener("beforeunload", (event) => unsaved && event.preventDefault());
