@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cmw_pipeline.errors import ConfigError
-from cmw_pipeline.runtime.devices import lease, leased_device, shares, visible_gpus
+from cmw_pipeline.errors import ConfigError, SystemFault
+from cmw_pipeline.runtime import devices
+from cmw_pipeline.runtime.devices import devices_of, lease, lease_folder, leased_device, shares, visible_gpus
 
 HOLDER = """
 import sys
@@ -136,10 +137,78 @@ def test_without_it_the_driver_is_asked(monkeypatch, tmp_path, code, text, expec
     assert visible_gpus() == expected
 
 
+def driver(monkeypatch, folder):
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n/bin/cat <<'END'\n{LISTED}\nEND\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_a_device_has_one_lease_in_whatever_spelling(monkeypatch, tmp_path):
+    driver(monkeypatch, tmp_path)
+    for one, other in (("0", "GPU-1"), ("1", "GPU-3"), ("gpu-3", "1"), ("GPU-1", "GPU-1")):
+        assert list(devices_of([one])) == list(devices_of([other]))
+    assert devices_of(["0", "GPU-1", "1", "MIG-2"]) == {"GPU-1": "0", "GPU-3": "1", "MIG-2": "MIG-2"}
+    assert list(devices_of(["GPU-"])) == ["GPU-"]  # the beginning of two names says neither
+
+
+def test_a_number_and_a_uuid_of_one_gpu_are_not_two_leases(monkeypatch, tmp_path, no_slurm):
+    driver(monkeypatch, tmp_path)
+    taken = []
+    with contextlib.ExitStack() as stack:
+        for given in ("0,1", "GPU-1,GPU-3"):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+            stack.enter_context(leased_device())
+            taken.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert taken == ["0", "GPU-3"]
+
+
+def test_the_place_of_the_leases_does_not_depend_on_tmpdir(monkeypatch, tmp_path):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    folders = set()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv("TMPDIR", str(tmp_path / name))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        folders.add(lease_folder())
+    assert len(folders) == 1
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "another's"])
+def test_a_place_for_leases_that_is_not_ours_is_one_line(monkeypatch, tmp_path, no_slurm, kind):
+    place = tmp_path / f"cmw-gpu-leases-{os.getuid()}"
+    if kind == "file":
+        place.touch()
+    elif kind == "link":
+        (tmp_path / "elsewhere").mkdir()
+        place.symlink_to(tmp_path / "elsewhere")
+    else:
+        place.mkdir()
+        uid = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: uid + 1)
+        place.rename(tmp_path / f"cmw-gpu-leases-{uid + 1}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(SystemFault, match="not a folder of ours"), leased_device():
+        pass
+
+
+def test_a_lock_that_is_a_link_or_a_folder_is_one_line(monkeypatch, tmp_path, no_slurm):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    (lease_folder() / "0.lock").mkdir()
+    with pytest.raises(SystemFault, match="no lease can be had"), leased_device():
+        pass
+
+
+def test_a_device_name_of_any_length_can_be_leased(monkeypatch, no_slurm):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "x" * 300)
+    with leased_device() as device:
+        assert device == "cuda"
+
+
 @pytest.fixture
 def no_slurm(monkeypatch, tmp_path):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(devices, "PLACE", tmp_path)
 
 
 @pytest.mark.parametrize("value", ["", "-1", None])
@@ -208,13 +277,13 @@ def test_a_shared_device_is_named_to_cuda_without_its_share(monkeypatch, tmp_pat
     monkeypatch.setenv("CMW_RUNS_PER_GPU", "2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(devices, "PLACE", tmp_path)
     with lease(["7"], tmp_path / f"cmw-gpu-leases-{os.getuid()}"), leased_device() as device:
         assert device == "cuda"
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
 
 
-@pytest.mark.parametrize("text", ["0", "half", "-1", "1.5", ""])
+@pytest.mark.parametrize("text", ["0", "half", "-1", "1.5", "", "9" * 5000, "²"])
 def test_a_wrong_number_of_runs_is_one_line(monkeypatch, text):
     monkeypatch.setenv("CMW_RUNS_PER_GPU", text)
     with pytest.raises(ConfigError, match="how many runs share a GPU"):

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections import namedtuple
 from importlib import metadata
 
@@ -17,6 +16,7 @@ from filelock import FileLock
 from cmw_pipeline.cli import main
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.io.manifests import lock_path, open_stored
+from cmw_pipeline.runtime import devices
 from cmw_pipeline.stages import download, inject
 from cmw_pipeline.stages.base import make
 
@@ -55,7 +55,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("CMW_RUNS_PER_GPU", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(devices, "PLACE", tmp_path)
     return root
 
 

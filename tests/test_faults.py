@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from cmw_pipeline.cli import main
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.errors import SystemFault
 from cmw_pipeline.io.manifests import is_locked
+from cmw_pipeline.runtime import devices
 from cmw_pipeline.runtime.memory import memory_fault
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.stages import download, export, inject, metaset, train
@@ -181,7 +181,7 @@ def test_a_gpu_without_memory_is_one_line_and_its_lease_is_free_again(built, tmp
     root = shutil.copytree(built, tmp_path / "project")
     shutil.rmtree(root / Plan(load(root / "params.yaml")).train(RUN).path)
     monkeypatch.chdir(root)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(devices, "PLACE", tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     seen = []
@@ -209,7 +209,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 def test_a_gpu_that_torch_cannot_use_is_one_line(built, tmp_path, monkeypatch):
     root = shutil.copytree(built, tmp_path / "project")
     monkeypatch.chdir(root)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(devices, "PLACE", tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = CliRunner().invoke(main, ["train", RUN])

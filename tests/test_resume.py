@@ -165,7 +165,7 @@ def test_checkpointing_does_not_change_the_result(tmp_path):
     assert len(list((tmp_path / "often").iterdir())) == 2  # only the newest two are kept
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP])
 def test_a_signal_leaves_one_valid_checkpoint_and_its_own_exit_code(tmp_path, number):
     run = task()
     with stop_requests() as stop, pytest.raises(Preempted, match=number.name) as raised:
@@ -176,6 +176,17 @@ def test_a_signal_leaves_one_valid_checkpoint_and_its_own_exit_code(tmp_path, nu
     _, meta = load_latest(tmp_path)
     assert (meta["epoch"], meta["step"]) == (0, 1)
     assert signal.getsignal(number) not in (None, stop)
+
+
+def test_a_run_under_nohup_does_not_stop_when_its_terminal_closes(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def corrupt(path, how):

@@ -1,10 +1,13 @@
+import html
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -37,7 +40,7 @@ def a_plan(tmp_path, **table):
     grid = table.pop("grid", [block])
     raw["tables"] = {"small": {"title": "A small one", "grid": grid} | table}
     raw["build"] = ["small"]
-    (tmp_path / "params.yaml").write_text(json.dumps(raw))
+    (tmp_path / "params.yaml").write_text(json.dumps(raw, ensure_ascii=False))
     return Plan(load(tmp_path / "params.yaml"))
 
 
@@ -417,3 +420,64 @@ def test_text_cannot_break_the_table(tmp_path):
     assert "| A \\| B C " in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(line) for line in tables[:5]}) == 1
+
+
+def shown(line):
+    """What a reader of the page sees of a line: marks escaped, entities resolved."""
+    return html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", line))
+
+
+WORDS = [
+    r"\frac{1}{$",
+    "$x_1$ costs $5",
+    "<script>alert(1)</script>",
+    "a *b* _c_ `d` ~e~ [f](http://g) &lt;",
+    "方法 一",
+    "שיטה",
+    "शैली",
+    "mum \U0001f469\u200d\U0001f467",
+    "A | B",
+]
+
+
+@pytest.mark.parametrize("figure", ["points", "bars"])
+@pytest.mark.parametrize("word", WORDS)
+def test_a_label_of_any_script_and_any_mark_shows_as_it_is_written(tmp_path, word, figure):
+    plan = a_plan(tmp_path, title=word, labels={"erm": word, "mw-net": word}, figure=figure)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of letters that its font lacks
+        page = make_table(fake_runs(tmp_path, plan), tmp_path, strict=True).read_text()
+    assert f"# {word}" in shown(page.splitlines()[0])
+    assert any(f"| {word} (erm) " in shown(line) for line in page.splitlines())
+    assert not re.search(r"<[a-z/!?]", page)
+    assert (tmp_path / "results" / "small.png").stat().st_size > 1000
+
+
+def test_html_and_tables_in_a_caption_are_no_more_than_their_letters(tmp_path):
+    caption = "**Bold** <script>alert(1)</script>\n\n| method | forged |\n|---|---|\n| ours | 100.00 |"
+    page = make_table(fake_runs(tmp_path, a_plan(tmp_path, caption=caption)), tmp_path).read_text()
+    assert "**Bold** &lt;script>" in page
+    assert "<script" not in page
+    assert not any(line.startswith("| ours") or line.startswith("|---|---|") for line in page.splitlines())
+
+
+@pytest.mark.parametrize("word", ["a\x1b[2J", "a\u202eb", "a\u2066b", "a\x00b", "\x9b1m", "  ", ""])
+def test_what_steers_a_terminal_or_turns_the_letters_round_is_refused_before_anything_runs(tmp_path, word):
+    for changes in ({"labels": {"erm": word}}, {"title": word}, {"caption": word}, {"quoted": {word: "x"}}):
+        with pytest.raises(ConfigError):
+            a_plan(tmp_path, **changes)
+
+
+def test_what_a_killed_rendering_left_is_removed_by_the_next_and_nothing_else_is(tmp_path):
+    results = tmp_path / "results"
+    (results / "numbers").mkdir(parents=True)
+    scraps = [".small.md.abcd1234.md", ".small.png.x_9zzzzz.png", ".small-weighting-0.png.abcdefgh.png"]
+    scraps += [".small.manifest.json.abcdefgh.json", "numbers/.small.json.abcdefgh.json"]
+    others = [".small.png", ".smaller.md.abcd1234.md", ".small.md.mine.md", "small.notes.md"]
+    for name in (*scraps, *others):
+        (results / name).write_text("{")
+    plan = a_plan(tmp_path)
+    make_table(fake_runs(tmp_path, plan), tmp_path)
+    left = {str(file.relative_to(results)) for file in results.rglob("*") if file.is_file()}
+    assert not left & set(scraps)
+    assert left >= set(others)

@@ -1,5 +1,6 @@
 """What the parameters are made of: the types of their fields, and the strict model."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -18,6 +19,18 @@ def _meta_name(name: str) -> str:
     return name
 
 
+def _shown(text: str) -> str:
+    hidden = _HIDDEN.search(text)
+    if hidden or not text.strip():
+        what = f"has {hidden[0]!a} in it" if hidden else "is empty"
+        raise ValueError(f"{what}; write a text of letters that are shown, in their order")
+    return text
+
+
+_HIDDEN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+"""Control characters, and those that turn the order of the letters behind them."""
+Text = Annotated[str, AfterValidator(_shown)]
+"""Words that tables show, in any script."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=60)]
 """A name that goes into paths and commands: lower-case letters, digits, dots and dashes."""
 TableName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*(/[a-z0-9][a-z0-9.-]*)?$", max_length=60)]

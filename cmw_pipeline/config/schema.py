@@ -15,6 +15,7 @@ from cmw_pipeline.config.fields import (
     RunName,
     Seed,
     TableName,
+    Text,
 )
 from cmw_pipeline.config.methods import Method
 from cmw_pipeline.config.methods.base import First
@@ -236,14 +237,14 @@ Measure = Annotated[str, Field(pattern=r"^[a-z0-9-]+_top[15]$")]
 class Table(Model):
     """One table: which cells, and how they are shown."""
 
-    title: str
-    caption: str | None = Field(None, description="what has to be known before reading, below the title")
+    title: Text
+    caption: Text | None = Field(None, description="what has to be known before reading, below the title")
     metric: Literal["accuracy", "ema_accuracy", "error", "risk-coverage"] = Field(
         "accuracy",
         description="ema_accuracy: of the averaged weights; risk-coverage: error among the surest"
         " predictions, at several coverages, and its area",
     )
-    scores: dict[Name, Annotated[dict[Score, str], Field(min_length=1)]] = Field(
+    scores: dict[Name, Annotated[dict[Score, Text], Field(min_length=1)]] = Field(
         default={},
         description="risk-coverage: method -> score to rank by -> its row; others: their own confidence",
     )
@@ -255,7 +256,7 @@ class Table(Model):
         description="a column for each: SET_top1 or SET_top5 of a named test set, as webvision_top1",
     )
     published: Name | None = Field(None, description="the published table whose values stand beside ours")
-    quoted: dict[str, str] = Field(
+    quoted: dict[Text, Text] = Field(
         default={}, description="rows of the published table that are shown without runs of ours -> why"
     )
     seeds: list[Seed] | None = Field(None, min_length=1, description="in place of the file's seeds")

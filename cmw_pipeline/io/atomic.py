@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -74,6 +75,18 @@ def atomic_file(path: Path, write: Callable[[Path], object]) -> None:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
+
+
+def remove_scraps(folder: Path, names: str) -> None:
+    """Remove the drafts that killed writers left of files whose names match a regular expression.
+
+    For those alone who hold a lock on these files: a living writer's draft looks the same.
+    """
+    draft = re.compile(rf"\.(?:{names})\.[a-z0-9_]{{8}}(?:\.\w+)?")
+    with system_faults(folder):
+        for left in folder.iterdir() if folder.is_dir() else ():
+            if draft.fullmatch(left.name):
+                left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

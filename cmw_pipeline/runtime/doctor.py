@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,7 +17,8 @@ from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.plan import RESULTS, Artefact
 from cmw_pipeline.errors import INSTALL, ConfigError, IntegrityError, SystemFault
 from cmw_pipeline.io.manifests import is_locked, is_stored, lock_path, open_planned
-from cmw_pipeline.runtime.devices import shares, visible_gpus
+from cmw_pipeline.runtime import devices
+from cmw_pipeline.runtime.devices import devices_of, shares, visible_gpus
 from cmw_pipeline.runtime.signals import runs
 
 LEAST_FREE = 2_000_000_000
@@ -108,15 +108,17 @@ def _gpus() -> Iterator[Finding]:
 
 def _leases(gpus: list[str]) -> Iterator[Finding]:
     try:
-        names = shares(gpus)
+        spelt = devices_of(gpus)
+        names = shares(list(spelt))
     except ConfigError as error:
         yield Finding(error.message, "set it to 1 or unset it", error.exit_code)
         return
-    folders = list(Path(tempfile.gettempdir()).glob(f"cmw-gpu-leases-{os.getuid()}*"))
+    folders = list(devices.PLACE.glob(f"{devices.lease_prefix()}*"))
     held = {lock.stem for folder in folders for lock in folder.glob("*.lock") if is_locked(lock)}
     for name in names:
-        state = "leased to a run" if name.replace("/", "_") in held else "free"
-        yield Finding(f"GPU {name}: {state}")
+        state = "leased to a run" if devices.lease_file(name) in held else "free"
+        share, _, gpu = name.rpartition("@")
+        yield Finding(f"GPU {share and share + '@'}{spelt[gpu]}: {state}")
 
 
 def _disk(root: Path) -> Iterator[Finding]:

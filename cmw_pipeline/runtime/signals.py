@@ -11,8 +11,9 @@ import psutil
 
 from cmw_pipeline.errors import Preempted
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-"""SIGTERM is what clusters are asked to send ahead of a time limit; NCCL may use SIGUSR1."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
+"""SIGTERM is what clusters are asked to send ahead of a time limit; NCCL may use SIGUSR1. SIGHUP comes when
+the terminal closes, and stays ignored where ``nohup`` has it ignored."""
 
 
 @dataclass
@@ -55,7 +56,8 @@ def stop_requests() -> Iterator[StopRequest]:
             request.at_once = False
             raise _AtOnce
 
-    before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
+    heeded = [n for n in STOP_SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in heeded}
     try:
         yield request
     except _AtOnce:

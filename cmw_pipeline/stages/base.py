@@ -58,6 +58,7 @@ def make(artefact: Artefact, run: Callable[[Job], None], root: Path, team: Team 
         return True
     with exclusive(artefact, root):
         if team.agree(is_stored(artefact, root)):
+            remove_tree(side)  # left by a process that was killed after it had published
             return False
         inputs = open_inputs(artefact, root)
         with publish(artefact, inputs, root) as draft:

@@ -10,6 +10,7 @@ a partial table never replaces a whole one and never counts as done.
 import functools
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,16 @@ import pandas as pd
 
 from cmw_pipeline.config.plan import RESULTS, Artefact, Cell
 from cmw_pipeline.errors import ConfigError, IntegrityError
-from cmw_pipeline.io.atomic import atomic_file, remove_tree, system_faults, write_text
+from cmw_pipeline.io.atomic import atomic_file, remove_scraps, remove_tree, system_faults, write_text
 from cmw_pipeline.io.manifests import FORMAT, Stored, exclusive, file_entry, is_stored, open_planned
 from cmw_pipeline.io.receipts import receipt_path
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout, placed
-from cmw_pipeline.tables.figures import accuracy_figure, bar_figure, curves_beside, risk_figure
+from cmw_pipeline.tables.figures import accuracy_figure, bar_figure, can_draw, curves_beside, risk_figure
 from cmw_pipeline.tables.numbers import numbers
 from cmw_pipeline.tables.published import published_weighting
 from cmw_pipeline.tables.render import Figure, published_bars, render
-from cmw_pipeline.tables.risk import check_scores, curves, risk_rows
+from cmw_pipeline.tables.risk import check_scores, curves, lines, risk_rows
 from cmw_pipeline.types import PREDICTION_COLUMNS, ROW_COLUMNS, RUN_COLUMNS, TEST
 
 RUN, WEIGHTING = "run:", "weighting:"
@@ -52,6 +53,7 @@ def make_table(artefact: Artefact, root: Path, *, strict: bool = False) -> Path:
         IntegrityError: an input is not what its manifest says, or ``strict`` and one is missing.
     """
     with exclusive(artefact, root):
+        _remove_scraps(artefact, root)
         inputs, missing = _open_inputs(artefact, root)
         if missing and strict:
             raise IntegrityError(
@@ -71,6 +73,14 @@ def make_table(artefact: Artefact, root: Path, *, strict: bool = False) -> Path:
         write_text(receipt, _receipt(artefact, inputs, files))
         remove_tree(_partial_base(artefact, root).parent)
     return files[0]
+
+
+def _remove_scraps(artefact: Artefact, root: Path) -> None:
+    """What a rendering that was killed left: we hold the lock."""
+    folder, name = Path(artefact.name).parent, re.escape(Path(artefact.name).name)
+    files = rf"{name}(-weighting-\d+|-beside-published)?\.(md|png|parquet|json|manifest\.json)"
+    for place in (RESULTS, f"{RESULTS}/numbers", f"{RESULTS}/.receipts"):
+        remove_scraps(root / place / folder, files)
 
 
 def _partial_base(artefact: Artefact, root: Path) -> Path:
@@ -160,20 +170,34 @@ def _draw(base: Path, plan: Layout, rows: pd.DataFrame) -> list[Figure]:
         return []
     file = _beside(base, ".png")
     if plan.metric == "risk-coverage":
-        atomic_file(file, lambda draft: risk_figure(draft, _in_panels(curves(plan, rows), plan)))
+        ranked = curves(plan, rows).replace(
+            {
+                "method": {
+                    line.text: _drawn(line.text, f"{plan.rows[line.row].method} {line.score}")
+                    for line in lines(plan)
+                }
+            }
+        )
+        atomic_file(file, lambda draft: risk_figure(draft, _in_panels(ranked, plan)))
         return [
             Figure(file.name, "Test error among the surest predictions: mean over seeds at each coverage.")
         ]
-    points["method"] = [plan.rows[row].text for row in points["row"]]
+    names = {row.text: _drawn(row.text, f"{row.method} {row.note}") for row in plan.rows}
+    points["method"] = [names[plan.rows[row].text] for row in points["row"]]
     axis = f"test {plan.measured} after the last epoch, %"
     if plan.figure == "bars":
-        published = published_bars(plan)
+        published = published_bars(plan).replace({"method": names})
         atomic_file(file, lambda draft: bar_figure(draft, _in_groups(points, plan), published, axis))
         beside = "; hatched: as published" if len(published) else ""
         return [Figure(file.name, f"Test {plan.measured}: mean ± standard deviation over seeds{beside}.")]
     atomic_file(file, lambda draft: accuracy_figure(draft, _in_panels(points, plan), axis))
     caption = f"Test {plan.measured} of each method: mean ± standard deviation; pale dots are seeds."
     return [Figure(file.name, caption)]
+
+
+def _drawn(text: str, otherwise: str) -> str:
+    """A label as the figures can write it: names of the parameters where their font lacks a letter."""
+    return " ".join(text.split()) if can_draw(text) else otherwise.strip()
 
 
 def _in_panels(points: pd.DataFrame, plan: Layout) -> pd.DataFrame:

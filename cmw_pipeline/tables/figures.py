@@ -1,5 +1,6 @@
 """Figures as PNG files whose bytes depend on the data alone."""
 
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from cmw_pipeline.metrics.aggregate import over_seeds
@@ -31,6 +33,19 @@ _PANELS = 4
 """Panels side by side before a new line begins."""
 _TITLE_LETTERS = 27
 """What fits above such a panel on one line."""
+
+
+def can_draw(text: str) -> bool:
+    """Whether the figures' font has all letters of a text, and writes them in the order they are read in.
+
+    >>> can_draw("CMW-Net (ours)"), can_draw("\u65b9\u6cd5"), can_draw("\u05e9\u05d9\u05d8\u05d4")
+    (True, False, False)
+    """
+    font = get_font(findfont("DejaVu Sans"))
+    return all(
+        font.get_char_index(ord(letter)) and unicodedata.bidirectional(letter) not in ("R", "AL", "AN")
+        for letter in " ".join(text.split())
+    )
 
 
 def weighting_figure(

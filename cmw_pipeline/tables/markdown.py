@@ -1,22 +1,34 @@
 """Pieces of a page in Markdown."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from cmw_pipeline.tables.aggregate import Place, Summary
 
 MISSING = "—"
+_MARKS = re.compile(r"[\\`*_\[\]|$~]")
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_TAG = re.compile(r"<(?!https?://)(?=[A-Za-z/!?])")
 
 
 def plain(text: str) -> str:
-    """One line that cannot end a table cell or the words of a link."""
-    text = " ".join(text.split())
-    return text.replace("|", "\\|").replace("[", "\\[").replace("]", "\\]")
+    r"""One line that shows as it is written: no mark of Markdown, HTML or formulas in it counts as one.
+
+    >>> print(plain("<b> x_1 | y"))
+    &lt;b&gt; x\_1 \| y
+    """
+    return _MARKS.sub(r"\\\g<0>", " ".join(text.split())).translate(_ENTITIES)
+
+
+def prose(text: str) -> str:
+    """Markdown of somebody's own, in which HTML and tables are no more than their letters."""
+    return _TAG.sub("&lt;", text.strip()).replace("|", "\\|")
 
 
 def grid(lines: Sequence[Sequence[str]]) -> str:
-    """A table; the first line is its head."""
-    cells = [[plain(text) for text in line] for line in lines]
+    """A table; the first line is its head, and the first column is somebody's words."""
+    cells = [[plain(first), *rest] for first, *rest in lines]
     widths = [max(len(line[c]) for line in cells) for c in range(len(cells[0]))]
     printed = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in cells]
     printed.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")

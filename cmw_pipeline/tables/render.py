@@ -19,7 +19,7 @@ from cmw_pipeline.tables.aggregate import (
     placed,
     summaries,
 )
-from cmw_pipeline.tables.markdown import MISSING, grid, plain, value, winners
+from cmw_pipeline.tables.markdown import MISSING, grid, plain, prose, value, winners
 from cmw_pipeline.tables.published import Published, lookup, printed_column
 from cmw_pipeline.tables.risk import RISK_NOTE, risk_sections
 
@@ -51,7 +51,7 @@ def render(plan: Layout, rows: pd.DataFrame, missing: list[str], figures: list[F
     known = _known(plan)
     blocks = [
         f"# {plain(plan.title)}",
-        *([plan.caption.strip()] if plan.caption else []),
+        *([prose(plan.caption)] if plan.caption else []),
         *(risk_sections(plan, rows) if plan.metric == "risk-coverage" else _sections(plan, rows, known)),
         "## Cost of one run",
         _costs(plan, points),
@@ -171,7 +171,9 @@ def _notes(
             f" {_FAR}: further away than 2 standard errors of our mean (the number of seeds behind the"
             " published values is not known, so their spread does not enter)."
         )
-        yield from (f"{label}: the published values only. {why}" for label, why in plan.quoted.items())
+        yield from (
+            f"{plain(label)}: the published values only. {prose(why)}" for label, why in plan.quoted.items()
+        )
         yield from _published_notes(plan, known)
 
 
@@ -188,9 +190,9 @@ def _machines(rows: pd.DataFrame) -> Iterator[str]:
     for what, column in columns.items():
         names = sorted(rows[column].unique())
         if len(names) > 1:
-            yield f"**Mixed {what}** in one table: {', '.join(names)}."
+            yield f"**Mixed {what}** in one table: {plain(', '.join(names))}."
         elif names:
-            yield f"All runs: {column} {names[0]}."
+            yield f"All runs: {column} {plain(names[0])}."
 
 
 def _published_notes(plan: Layout, known: dict[tuple[str, str, str], Published]) -> Iterator[str]:
@@ -198,10 +200,10 @@ def _published_notes(plan: Layout, known: dict[tuple[str, str, str], Published])
     matched = {row for (row, _), theirs in matches.items() if theirs is not None}
     strangers = [row.text for r, row in enumerate(plan.rows) if r not in matched]
     if strangers:
-        yield f"Not in {plan.published}, by label: {', '.join(strangers)}."
+        yield f"Not in {plan.published}, by label: {plain(', '.join(strangers))}."
     for (row, column), theirs in matches.items():
         if theirs is not None and theirs.note:
-            yield f"Published {plan.rows[row].text} at {plan.columns[column].text}: {theirs.note}."
+            yield f"Published {plain(plan.rows[row].text)} at {plan.columns[column].text}: {theirs.note}."
 
 
 # --- places and Markdown

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from cmw_pipeline.config.cell import Cell
-from cmw_pipeline.config.fields import BiasName, Epoch, Model, Name, over
+from cmw_pipeline.config.fields import BiasName, Epoch, Model, Name, Text, over
 from cmw_pipeline.config.weightings import Uniform, Weighting
 
 
@@ -51,7 +51,7 @@ class MethodBase(Model):
     """Whether something else gets what a loss's weight lacks to 1."""
 
     kind: str
-    label: str = Field(min_length=1, max_length=60, description="its row in the tables")
+    label: Text = Field(min_length=1, max_length=60, description="its row in the tables")
     start_epoch: Epoch = Field(0, description="plain cross-entropy before this epoch")
     weighting: Weighting = Field(Uniform(kind="uniform"), description="how much each sample's loss counts")
     labels_from: First | None = Field(
