@@ -10,6 +10,8 @@ from cmw_pipeline.config.label_files import LabelFile, factors, label_files
 from cmw_pipeline.config.origins import Bundled, ImageFiles, Origin, archives
 
 T = TypeVar("T")
+PICTURES = 2
+"""Raise it when image files become other pictures."""
 ClassMap = Mapping[int, int]
 """Source class -> the class its samples are mistaken for; classes not in the map keep their label."""
 
@@ -40,6 +42,11 @@ class DatasetFacts:
     def files(self) -> ImageFiles | None:
         """Of a dataset of image files, which and where; None where the images are an array."""
         return self.origin if isinstance(self.origin, ImageFiles) else None
+
+    @property
+    def read_as(self) -> dict[str, int]:
+        """How image files become pictures, which is part of what is asked of such a dataset alone."""
+        return {"pictures": PICTURES} if self.files else {}
 
     def class_map(self, variant: str | None) -> ClassMap:
         """The named class map, or the default one.

@@ -35,8 +35,6 @@ STAGE_VERSIONS = {
     "table": 2,
 }
 """Raise a number when the stage's output changes for the same parameters, or a default that it reads."""
-PICTURES = 2
-"""The same for how image files become pictures; it is part of what is asked of such a dataset alone."""
 _PATH = re.compile(r"(?P<stage>[a-z]+)/(?P<name>.+)-(?P<digest>[0-9a-f]{10})")
 
 
@@ -99,11 +97,8 @@ class Plan:
         if "/" in name:
             return self._label_file(name)
         dataset: Dataset = self._get("datasets", name)
-        read = {} if FACTS[dataset.source].files is None else {"pictures": PICTURES}
-        asked, chosen = (
-            dataset.model_dump(exclude={"teacher"}, exclude_defaults=without) | read
-            for without in (False, True)
-        )
+        dumps = (dataset.model_dump(exclude={"teacher"}, exclude_defaults=w) for w in (False, True))
+        asked, chosen = (dump | FACTS[dataset.source].read_as for dump in dumps)
         return Artefact("download", name, asked, chosen=chosen)
 
     def _label_file(self, name: str) -> Artefact:

@@ -186,7 +186,7 @@ def _draw(base: Path, plan: Layout, rows: pd.DataFrame) -> list[Figure]:
     points["method"] = [names[plan.rows[row].text] for row in points["row"]]
     axis = f"test {plan.measured} after the last epoch, %"
     if plan.figure == "bars":
-        published = published_bars(plan).replace({"method": names})
+        published = published_bars(plan).replace(to_replace={"method": names})
         atomic_file(file, lambda draft: bar_figure(draft, _in_groups(points, plan), published, axis))
         beside = "; hatched: as published" if len(published) else ""
         return [Figure(file.name, f"Test {plan.measured}: mean ± standard deviation over seeds{beside}.")]
