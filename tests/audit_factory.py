@@ -35,7 +35,8 @@ NOTES = {
     "seconds": 1.5,
     "device": "cpu",
     "versions": {"torch": "2"},
-    "root": "made up",
+    "name": "my pictures",
+    "out": "audit/my pictures",
     "certificate": None,
     "review_unseen": None,
 }

@@ -124,7 +124,7 @@ def test_keyboard_focus_is_seen(show):
 def test_hostile_names_do_no_harm_anywhere(show):
     audit = made_up(names=HOSTILE, listed=60)
     audit.suspects["path"] = [HOSTILE[row % len(HOSTILE)] for row in range(len(audit.suspects))]
-    notes = audit.notes | {"root": HOSTILE[0], "method": HOSTILE[1], HOSTILE[1]: HOSTILE[2]}
+    notes = audit.notes | {"name": HOSTILE[0], "method": HOSTILE[1], HOSTILE[1]: HOSTILE[2]}
     seen = show(dataclasses.replace(audit, verdict=HOSTILE[0], notes=notes))
     for name in HOSTILE:
         seen.page.fill("#search", name.strip().split("\n")[0])

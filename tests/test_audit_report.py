@@ -124,6 +124,23 @@ def test_page_of_vectors_has_no_picture():
     assert "sheet" not in page.attributes("id")
 
 
+def test_commands_can_be_pasted_into_a_shell():
+    said = "".join(Reader(render(made_up())).text)
+    assert "cmw audit 'my pictures' --review reviewed.csv" in said
+    assert "cmw predict 'audit/my pictures' FOLDER" in said
+
+
+def test_certificate_of_a_review_is_shown_and_nothing_else_certifies():
+    audit = made_up()
+    assert "Certified" not in render(audit)
+    certificate = {"reviewed": 59, "wrong": 59, "confidence": 0.95, "precision_at_least": 0.951}
+    said = render(dataclasses.replace(audit, notes=audit.notes | {"certificate": certificate}))
+    assert "at least 95% are wrong indeed, at 95% confidence: 59 of the 59" in said
+    said = render(dataclasses.replace(audit, notes=audit.notes | {"review_unseen": 4}))
+    assert "4 have not been looked at, so nothing is certified yet" in said
+    assert "Certified" not in said
+
+
 def test_without_folds_nothing_is_estimated():
     text = render(made_up(folds=False))
     assert "not estimated" in text

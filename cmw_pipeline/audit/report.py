@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,8 +55,6 @@ def render(audit: Audit) -> str:
         .get_template("report.html")
         .render(
             audit=audit,
-            title=Path(audit.notes["root"] or "arrays").name,
-            source=shlex.quote(audit.notes["root"] or "DATA"),
             notes=audit.notes,
             flat_notes=list(_flat(audit.notes)),
             num_listed=len(listed),
@@ -97,7 +94,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    environment.filters |= {"percent": _percent, "count": _count}
+    environment.filters |= {"percent": _percent, "count": _count, "quoted": shlex.quote}
     return environment
 
 
