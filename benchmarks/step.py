@@ -91,12 +91,12 @@ class Case:
         meta_loss = self._meta_loss_ahead(model)
         self.method.zero_grad()
         meta_loss.backward()  # fills the gradients of the copy's weights as well
-        self.finish([parameter.grad for parameter in self.method.adam.moved])
+        self.finish([parameter.grad for parameter in self.method.adam.trained])
 
     def functional_double_backward(self):
         """The same without the copy, and differentiating by the weighting's parameters alone."""
         meta_loss = self._meta_loss_ahead(self.model)
-        self.finish(torch.autograd.grad(meta_loss, self.method.adam.moved))
+        self.finish(torch.autograd.grad(meta_loss, self.method.adam.trained))
 
     def _meta_loss_ahead(self, model):
         weights = dict(model.named_parameters())
@@ -137,7 +137,7 @@ class Case:
         """Move the weighting by its gradient, then the classifier by its own."""
         self.method.adam.update(gradient)
         loss = self.method.objective(self.model(self.batch.images), self.batch)
-        self.optimizer.update(torch.autograd.grad(loss, self.optimizer.moved))
+        self.optimizer.update(torch.autograd.grad(loss, self.optimizer.trained))
 
     @staticmethod
     def _buffers(model):
@@ -186,7 +186,7 @@ def with_higher(case):
     with higher.innerloop_ctx(case.model, inner, copy_initial_weights=False) as (model, ahead):
         ahead.step(case.method.objective(model(case.batch.images), case.batch))
         meta_loss = F.cross_entropy(model(case.meta.images), case.meta.labels)
-        gradient = torch.autograd.grad(meta_loss, case.method.adam.moved)
+        gradient = torch.autograd.grad(meta_loss, case.method.adam.trained)
     case.finish(gradient)
 
 
@@ -198,7 +198,7 @@ def with_torchopt(case):
     before = torchopt.extract_state_dict(case.model, by="reference", detach_buffers=True)
     ahead.step(case.method.objective(case.model(case.batch.images), case.batch))
     meta_loss = F.cross_entropy(case.model(case.meta.images), case.meta.labels)
-    gradient = torch.autograd.grad(meta_loss, case.method.adam.moved)
+    gradient = torch.autograd.grad(meta_loss, case.method.adam.trained)
     torchopt.recover_state_dict(case.model, before)
     case.finish(gradient)
 

@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from cmw_pipeline.config.schema import Optimizer
 from cmw_pipeline.meta.selection import place_in_class
-from cmw_pipeline.meta.tangent import Forward, LeanForward
+from cmw_pipeline.meta.tangent import Forward, LowMemoryForward
 from cmw_pipeline.methods import dynamic_loss
 from cmw_pipeline.methods.base import Batch, Networks, Problem
 from cmw_pipeline.methods.registry import build
@@ -142,7 +142,7 @@ def layered(network, inputs):
 def test_both_networks_compute_the_published_formulas():
     made = build(options("dynamic-loss", ranks=100), Problem(10, torch.arange(10)), seed=1).double()
     with torch.no_grad():
-        for parameter in made.adam.moved:
+        for parameter in made.adam.trained:
             parameter.copy_(torch.randn(parameter.shape) / 4)
     corrector, generator = made.corrector, made.generator
     ranks, labels = torch.randint(100, (50,)), torch.randint(10, (50,))
@@ -277,7 +277,7 @@ def meta_loss_after_a_real_step(model, made, data, step, momenta):
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("way", [Forward, LeanForward])
+@pytest.mark.parametrize("way", [Forward, LowMemoryForward])
 def test_the_meta_gradient_is_the_finite_difference_of_an_optimisers_step(way, step, monkeypatch):
     model, made, data, optimizer = prepared(step)
     taken = []
@@ -288,7 +288,7 @@ def test_the_meta_gradient_is_the_finite_difference_of_an_optimisers_step(way, s
     meta_step(forward, made, optimizer, data, data.others[0])
     momenta, rng = [m.clone() for m in optimizer.momenta], np.random.default_rng(0)
     tiny = 1e-5
-    for parameter, slope in zip(made.adam.moved, taken, strict=True):
+    for parameter, slope in zip(made.adam.trained, taken, strict=True):
         largest = int(slope.abs().argmax())
         for place in {largest, int(rng.integers(slope.numel()))}:
             losses = []
@@ -310,7 +310,7 @@ def test_the_look_ahead_leaves_weights_momenta_and_statistics_to_the_real_step(m
     twin, other, same, theirs = prepared(STEPS[0])
     other.seen = torch.zeros(len(same.labels), CLASSES, dtype=torch.float64)
     loss = loss_of(other, twin.train()(same.images), same)
-    theirs.update(torch.autograd.grad(loss, theirs.moved))
+    theirs.update(torch.autograd.grad(loss, theirs.trained))
     for mine, plain in ((model, twin), (optimizer, theirs)):
         assert mine.state_dict().keys() == plain.state_dict().keys()
         for name, value in mine.state_dict().items():

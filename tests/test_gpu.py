@@ -10,7 +10,7 @@ from tiny import recipe, state, task
 
 from cmw_pipeline.config.schema import Augment
 from cmw_pipeline.data.loader import EpochPlan, ImageStore
-from cmw_pipeline.meta.tangent import Forward, LeanForward
+from cmw_pipeline.meta.tangent import Forward, LowMemoryForward
 from cmw_pipeline.models.resnet32 import ResNet32
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.batches import Turn, meta_plan, show
@@ -58,7 +58,7 @@ def test_the_same_draws_give_the_same_pictures_to_the_bit():
         assert torch.equal(here, there.cpu())
 
 
-@pytest.mark.parametrize("way", [Forward, LeanForward])
+@pytest.mark.parametrize("way", [Forward, LowMemoryForward])
 def test_the_tape_has_a_rule_for_every_operation_on_a_gpu(way):
     """cuDNN's batch norm is another operation than the CPU's."""
     torch.manual_seed(0)

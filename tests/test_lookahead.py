@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import functional_call
 
 from cmw_pipeline.meta.lookahead import lookahead_gradient
-from cmw_pipeline.meta.tangent import Forward, LeanForward
+from cmw_pipeline.meta.tangent import Forward, LowMemoryForward
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.registry import build
 from cmw_pipeline.models.resnet32 import BasicBlock
@@ -75,7 +75,7 @@ def meta_loss_ahead(model, theta_objective, data, meta, create_graph):
 
 WAYS = {
     "record": (Forward, "replayed"),
-    "second pass": (LeanForward, "replayed"),
+    "second pass": (LowMemoryForward, "replayed"),
     "jvp": (Forward, "repeated"),
 }
 
@@ -217,7 +217,7 @@ def test_the_second_pass_leaves_the_same_graph_for_the_real_step():
     """Its logits and their gradients are those of the first, which may be freed; dropout draws the same."""
     model, data = network(dropout=0.5), batch(17)
     torch.manual_seed(4)
-    lean = LeanForward(copy.deepcopy(model), data.images)
+    lean = LowMemoryForward(copy.deepcopy(model), data.images)
     torch.manual_seed(4)
     full = Forward(model, data.images)
     direction = {name: torch.randn_like(p) for name, p in model.named_parameters()}

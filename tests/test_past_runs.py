@@ -75,7 +75,7 @@ def test_an_estimate_counts_on_the_fastest_device_that_a_run_was_seen_on(project
 
 def test_what_was_never_run_is_not_guessed(project, tmp_path):
     lines = estimate([cell("gce", 0), cell("gce", 1), cell("mw-net", 0)], project)
-    assert lines[-1] == "2 runs whose like has no recorded speed (such as digits/gce/short)"
+    assert lines[-1] == "2 runs of a kind that has no recorded speed (such as digits/gce/short)"
     assert estimate([cell("erm", 0)], tmp_path / "without results") == [
-        "1 runs whose like has no recorded speed (such as digits/erm/short)"
+        "1 runs of a kind that has no recorded speed (such as digits/erm/short)"
     ]

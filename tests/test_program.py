@@ -114,7 +114,7 @@ def test_the_meta_step_launches_few_kernels():
 
     def run(tensors):
         again = program.Batch(*tensors)
-        program.iterate(current, body, again, again, 1.0, watched=False)
+        program.iterate(current, body, again, again, 1.0, check_finite=False)
 
     graph = make_fx(run)([batch.images, batch.labels, batch.rows])
     calls = [node.target for node in graph.graph.nodes if node.op == "call_function"]

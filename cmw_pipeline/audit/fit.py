@@ -39,10 +39,10 @@ class Samples:
     values: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
     """(N, H, W, C) uint8, or (N, D) float32."""
     mean: tuple[float, ...] = ()
-    """Of each channel of pictures, in units of pixel/255."""
+    """Mean of each channel of pictures, in units of pixel/255; empty for vectors."""
     std: tuple[float, ...] = ()
     scale: Scale | None = None
-    """Of vectors."""
+    """How vectors are standardised; None for pictures."""
 
     @property
     def channels(self) -> int:

@@ -103,7 +103,7 @@ class Audit:
 
 
 def transition_rows(transition: Floats, names: list[str]) -> pd.DataFrame:
-    """Its entries above 0, one row each: true class, given label, share."""
+    """The entries of a transition matrix above 0, one row each: true class, given label, share."""
     true, given = np.nonzero(transition > 0)
     title = np.array(names, dtype=object)
     columns = title[true], title[given], transition[true, given]

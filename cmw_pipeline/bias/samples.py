@@ -52,7 +52,7 @@ class Draws:
     """What a step draws from."""
 
     own: np.random.Generator
-    """Its stream, which no other step has a part in."""
+    """The stream of this step alone."""
     published: np.random.RandomState
     """A generator of NumPy's old kind, which the steps of PLC's hybrid noise share, as in its code."""
 

@@ -40,7 +40,7 @@ class DatasetFacts:
 
     @property
     def files(self) -> ImageFiles | None:
-        """Of a dataset of image files, which and where; None where the images are an array."""
+        """Which image files the dataset consists of, and where; None where its images are an array."""
         return self.origin if isinstance(self.origin, ImageFiles) else None
 
     @property

@@ -10,7 +10,7 @@ from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.types import TEST, TRAIN, Images, Labels
 
 _SHA256 = "f8c0eac51b606a239a10db010c0a527d5ec50f53fca6cecf3a782df68a022a20"
-"""Of the images' bytes, then the labels' bytes, as this module returns them."""
+"""Hash of the images' bytes and then the labels' bytes, as this module returns them."""
 _GREY = 15
 """The source has 17 greys, 0 to 16; times 15 they are 0 to 240."""
 _TEST_EVERY = 5

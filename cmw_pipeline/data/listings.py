@@ -124,7 +124,7 @@ def names_in(folder: Path, facts: DatasetFacts) -> list[str]:
     """What a folder holds, sorted, without hidden files.
 
     Raises:
-        ConfigError: there is no such folder; the message says where the dataset is had.
+        ConfigError: there is no such folder; the message says where to get the dataset.
     """
     try:
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208

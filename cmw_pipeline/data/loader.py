@@ -42,7 +42,7 @@ class Store(Protocol):
         """(B, C, H, W) normalised images, augmented as drawn."""
 
     def strong(self, draws: "Draws") -> torch.Tensor:
-        """The same with AutoAugment on top."""
+        """(B, C, H, W) normalised images, augmented as drawn, with AutoAugment on top."""
 
     def in_order(self, rows: range) -> Iterator[torch.Tensor]:
         """Normalised images of consecutive rows without augmentation, a batch at a time."""
@@ -109,7 +109,7 @@ class ImageStore:
         return images if draws.hole is None else images.masked_fill(self._holes(draws.hole), 0.0)
 
     def strong(self, draws: "Draws") -> torch.Tensor:
-        """The same with torchvision's AutoAugment (CIFAR-10 policy)."""
+        """(B, C, H, W) normalised images, augmented as drawn, with AutoAugment (CIFAR-10 policy) on top."""
         pixels = self._cropped(draws)
         colours = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
         images = auto_augmented(colours, draws.seed.tolist(), "cifar10")
@@ -176,7 +176,7 @@ class Ask:
     """A call for images to come: what happens to them, and the view, ``plain``, ``weak`` or ``strong``."""
 
     draws: Draws
-    kind: str
+    view: str
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class EpochPlan:
         return cls(*tensors, hole, batch_size, seed, angle)
 
     def to(self, device: torch.device) -> "EpochPlan":
-        """The same plan on the device."""
+        """A copy of the plan on a device."""
         hole, angle = (None if t is None else t.to(device) for t in (self.hole, self.angle))
         tensors = self.rows.to(device), self.shift.to(device), self.flip.to(device)
         return EpochPlan(*tensors, hole, self.batch_size, self.seed.to(device), angle)

@@ -20,11 +20,11 @@ from cmw_pipeline.config.schema import Picture
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 MAX_BYTES = 100_000_000
 MAX_PIXELS = 64_000_000
-"""Before decoding: a small file can unfold into gigabytes."""
+"""Size of a picture that is still decoded: a small file can unfold into gigabytes."""
 MAX_ASPECT = 50
 """Longer side over shorter side; the shorter one may be scaled up."""
 _AREA, _ASPECT, _TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
-"""Of a random resized crop, as in torchvision: share of the area, aspect ratio, attempts."""
+"""A random resized crop, as in torchvision: share of the area, aspect ratio, attempts."""
 
 
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 262

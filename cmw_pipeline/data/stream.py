@@ -34,7 +34,7 @@ class _Order:
     rows: list[int]
     seeds: list[int]
     flips: list[bool]
-    kind: str
+    view: str
 
 
 class FileStore:
@@ -45,7 +45,7 @@ class FileStore:
         files: N rows with ``path``, ``bytes`` and ``crc32``, as when the set was read.
         picture: how a file becomes a picture.
         mean: of each channel in units of pixel/255.
-        std: likewise.
+        std: of each channel in units of pixel/255.
         device: where batches go.
         workers: processes that decode; 0: this one.
     """
@@ -89,7 +89,7 @@ class FileStore:
         return self._seen(Ask(draws, "weak"))
 
     def strong(self, draws: Draws) -> torch.Tensor:
-        """The same with torchvision's AutoAugment (ImageNet policy)."""
+        """(B, C, H, W) normalised images at random crops, with AutoAugment (ImageNet policy) on top."""
         return self._seen(Ask(draws, "strong"))
 
     def in_order(self, rows: range) -> Iterator[torch.Tensor]:
@@ -131,7 +131,7 @@ def _orders(ask: Ask) -> Iterator[_Order]:
     seeds = draws.seed.tolist()
     for start in range(0, len(rows), _CHUNK):
         part = slice(start, start + _CHUNK)
-        yield _Order(rows[part], seeds[part], flips[part], ask.kind)
+        yield _Order(rows[part], seeds[part], flips[part], ask.view)
 
 
 def _decoded(
@@ -150,13 +150,13 @@ def _decoded(
             data = read_bytes(file)
             if len(data) != sizes[row] or zlib.crc32(data) != sums[row]:
                 return f"{file}: not the file that was there when the dataset was read"
-            pictures.append(_pixels(decode(data)[0], picture, order.kind, seed, flip))
+            pictures.append(_pixels(decode(data)[0], picture, order.view, seed, flip))
         except Unreadable as error:
             return f"{file}: {error}"
     return torch.stack(pictures)
 
 
-def _pixels(image: Image.Image, picture: Picture, kind: str, seed: int, flip: bool) -> torch.Tensor:
-    shown = in_full(image, picture) if kind == "plain" else at_random(image, picture, seed, flip)
+def _pixels(image: Image.Image, picture: Picture, view: str, seed: int, flip: bool) -> torch.Tensor:
+    shown = in_full(image, picture) if view == "plain" else at_random(image, picture, seed, flip)
     pixels = torch.from_numpy(np.asarray(shown).copy()).permute(2, 0, 1)
-    return auto_augmented([pixels], [seed], "imagenet")[0] if kind == "strong" else pixels.contiguous()
+    return auto_augmented([pixels], [seed], "imagenet")[0] if view == "strong" else pixels.contiguous()

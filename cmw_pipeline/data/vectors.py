@@ -13,7 +13,7 @@ from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.types import Vectors
 
 _LENGTH = 4.0
-"""Of a standardised vector, in the root mean square: what a linear layer learns from at ordinary rates."""
+"""Root mean square length of a standardised vector: a linear layer learns from it at ordinary rates."""
 _PREDICTED = 4096
 
 

@@ -75,7 +75,7 @@ def estimate(cells: Iterable[Cell], root: Path = Path()) -> list[str]:
             unknown.append("/".join(_kind(cell)))
     lines = [f"{len(each)} runs, about {sum(each):.2f} hours of {device}" for device, each in hours.items()]
     if unknown:
-        lines.append(f"{len(unknown)} runs whose like has no recorded speed (such as {unknown[0]})")
+        lines.append(f"{len(unknown)} runs of a kind that has no recorded speed (such as {unknown[0]})")
     return lines
 
 

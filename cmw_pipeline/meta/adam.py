@@ -27,12 +27,12 @@ class Adam(nn.Module):
         beta1: float = 0.9,
     ) -> None:
         super().__init__()
-        self.moved = [parameter for parameter in parameters if parameter.requires_grad]
+        self.trained = [parameter for parameter in parameters if parameter.requires_grad]
         self.weight_decay, self.beta1 = weight_decay, beta1
         self.rate: torch.Tensor = nn.Buffer(torch.tensor(lr, dtype=torch.float64), persistent=False)
         self._names = ("mean", "square", "largest") if amsgrad else ("mean", "square")
         for name in self._names:
-            for number, parameter in enumerate(self.moved):
+            for number, parameter in enumerate(self.trained):
                 self.register_buffer(f"{name}{number}", torch.zeros_like(parameter))
         self.steps: torch.Tensor = nn.Buffer(torch.zeros((), dtype=torch.float64))
 
@@ -43,7 +43,7 @@ class Adam(nn.Module):
         mean, square, *largest = [
             [self.get_buffer(f"{name}{number}") for number in present] for name in self._names
         ]
-        weights = [self.moved[number] for number in present]
+        weights = [self.trained[number] for number in present]
         self.steps += 1
         slopes = torch._foreach_add([g for g in gradients if g is not None], weights, alpha=self.weight_decay)
         torch._foreach_lerp_(mean, slopes, 1 - self.beta1)

@@ -91,8 +91,8 @@ class Forward:
         return tangents | {Slot.of(parameters[name]): move for name, move in direction.items()}
 
 
-class LeanForward(Forward):
-    """The same with one set of activations alive at a time, for a second pass of the network.
+class LowMemoryForward(Forward):
+    """A forward pass with one set of activations alive at a time, for a second pass of the network.
 
     The graph of the first pass may be freed; :meth:`tangent` passes the images again, carries the tangent
     along as it goes, and leaves the new pass's graph in ``logits``.

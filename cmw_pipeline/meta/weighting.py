@@ -1,4 +1,4 @@
-"""The weighting function as a thing of its own: learned in one run, used in anybody's training loop.
+"""The weighting function by itself: learned in one run, used in anybody's training loop.
 
 On disk: ``weighting.safetensors`` (the weight net) and ``card.json`` (its shape, the class groups it was
 learned with, the losses it saw, where it comes from).

@@ -95,11 +95,11 @@ class DynamicLoss(Method):
             self.seen, self.drawn = logits, _draw(logits)
 
     def _warming_gradient(self, batch: Batch) -> list[torch.Tensor]:
-        """Of −log of the corrected label's entry at the given label."""
+        """Gradient of −log of the corrected label's entry at the given label."""
         chance = batch.evidence["guessed"].gather(1, batch.labels[:, None]).squeeze(1)
         trust = self.trust(batch)
         loss = -(trust + (1 - trust) * chance).log().mean()
-        return list(torch.autograd.grad(loss, self.adam.moved, materialize_grads=True))
+        return list(torch.autograd.grad(loss, self.adam.trained, materialize_grads=True))
 
     def trust(self, batch: Batch) -> torch.Tensor:
         """(B,) v in (0, 1): the share of the given label."""
@@ -112,7 +112,7 @@ class DynamicLoss(Method):
 
     def theta(self, batch: Batch) -> list[torch.Tensor]:
         """The parameters of both networks."""
-        return self.adam.moved
+        return self.adam.trained
 
     def virtual_objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The training loss with what was drawn at :meth:`observe`, a function of both networks."""

@@ -12,9 +12,10 @@ from cmw_pipeline.methods.parts.losses import cross_entropy
 
 @dataclasses.dataclass(frozen=True)
 class _Losses:
-    """Of one pass: (L,) of the labelled images, and of the U others in their strong view."""
+    """Losses of one forward pass: of L labelled images, and of U others in their strong view."""
 
     labelled: torch.Tensor
+    """(L,) cross-entropy."""
     guessed: torch.Tensor
     """(U,) cross-entropy with the guess made on the weak view."""
     guesses: torch.Tensor
@@ -44,7 +45,7 @@ class FixMatch(Method):
         return _together(batch)
 
     def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
-        """Of (L + 2 U, K) logits."""
+        """The scalar loss of (L + 2 U, K) logits: labelled images, weak views, strong views."""
         found = _pass_losses(logits, batch, self.options.threshold)
         if not self.active:
             return found.labelled.mean()

@@ -22,7 +22,7 @@ class SelectiveNet(Method):
         return cross_entropy(logits[:, : self.num_classes], batch.labels)
 
     def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
-        """Of (B, 2 K + 1): prediction, selection and auxiliary prediction.
+        """The scalar loss of (B, 2 K + 1) logits: prediction, selection and auxiliary prediction.
 
         Both cross-entropies of a sample count as its prediction's does; the coverage is of all samples alike.
         """

@@ -27,7 +27,7 @@ _WAVES = torch.tensor(
 _DEVIATIONS = torch.tensor(
     [[3.97, 0.717, 0.784, 0.293], [1.15, 0.149, 0.161, 0.0496], [0.531, 0.0812, 0.0852, 0.0301]]
 )
-"""Of each colour's wave over the 2 x 2 patches of 5,000 normalised training images of CIFAR-10."""
+"""Standard deviation of each colour's wave over the 2 x 2 patches of 5,000 normalised images of CIFAR-10."""
 _POOLED_LOGITS = 9
 
 

@@ -71,7 +71,7 @@ class Vgg16Bn(Vgg):
 
 
 class SmallVgg(Vgg):
-    """Its first two stages, for 8 x 8 digits: thirteen layers under dropout need more data than there are."""
+    """Two stages of VGG-16, for 8 x 8 digits: thirteen layers under dropout need more data than that."""
 
     def __init__(self, channels: int, num_classes: int, width: int = 32) -> None:
         super().__init__(channels, width, num_classes, [(1, 0.3, 2), (2, 0.4, 2)])

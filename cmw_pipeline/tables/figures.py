@@ -26,7 +26,7 @@ _CLEAN, _FLIPPED = "#8C8C8C", "#D55E00"
 _MAX_LOSS = 10.0
 _BINS = 40
 _GROUP = 0.86
-"""Of the distance between groups of bars, what the bars take."""
+"""Width of a group of bars, in distances between groups."""
 _OURS: dict[str, Any] = {"alpha": 0.9}
 _HATCHED: dict[str, Any] = {"alpha": 0.35, "hatch": "///", "edgecolor": "white"}
 _PANELS = 4

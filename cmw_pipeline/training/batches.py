@@ -44,7 +44,7 @@ class Task:
 
     @property
     def num_train(self) -> int:
-        """N."""
+        """N, how many samples are trained on."""
         return len(self.problem.labels)
 
 
@@ -154,8 +154,8 @@ def _asks(task: Task, plan: EpochPlan, step: int, views: tuple[View, ...]) -> It
     """One call for each view, of this process's share."""
     for number, view in enumerate(views):
         draws = plan.batch(step, number)
-        kind = "plain" if view == "weak" and _still(task) else view
-        yield Ask(draws.part(task.team.share(len(draws.rows))), kind)
+        shown = "plain" if view == "weak" and _still(task) else view
+        yield Ask(draws.part(task.team.share(len(draws.rows))), shown)
 
 
 def _still(task: Task) -> bool:
@@ -164,6 +164,6 @@ def _still(task: Task) -> bool:
 
 
 def _seen(store: Store, ask: Ask) -> torch.Tensor:
-    if ask.kind == "strong":
+    if ask.view == "strong":
         return store.strong(ask.draws)
-    return store.plain(ask.draws.rows) if ask.kind == "plain" else store.augmented(ask.draws)
+    return store.plain(ask.draws.rows) if ask.view == "plain" else store.augmented(ask.draws)

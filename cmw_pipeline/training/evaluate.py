@@ -14,7 +14,7 @@ from cmw_pipeline.training.parallel import gathered
 from cmw_pipeline.training.precision import as_computed
 
 MC_PASSES = 100
-"""Of Monte-Carlo dropout, as published for selective classification."""
+"""Forward passes of Monte-Carlo dropout for each sample, as published for selective classification."""
 
 
 @torch.no_grad()

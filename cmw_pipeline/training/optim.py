@@ -22,16 +22,16 @@ class Sgd(nn.Module):
 
     def __init__(self, parameters: Iterable[torch.Tensor], options: Options) -> None:
         super().__init__()
-        self.moved = [parameter for parameter in parameters if parameter.requires_grad]
+        self.trained = [parameter for parameter in parameters if parameter.requires_grad]
         self.options = options
         self.rate: torch.Tensor = nn.Buffer(torch.tensor(options.lr, dtype=torch.float64), persistent=False)
-        for number, parameter in enumerate(self.moved):
+        for number, parameter in enumerate(self.trained):
             self.register_buffer(f"momentum{number}", torch.zeros_like(parameter))
 
     @property
     def momenta(self) -> list[torch.Tensor]:
         """One for each parameter that moves."""
-        return [self.get_buffer(f"momentum{number}") for number in range(len(self.moved))]
+        return [self.get_buffer(f"momentum{number}") for number in range(len(self.trained))]
 
     @torch.no_grad()
     def update(self, gradients: Sequence[torch.Tensor | None]) -> None:
@@ -41,7 +41,7 @@ class Sgd(nn.Module):
         """
         momenta = self.momenta
         present = [number for number, gradient in enumerate(gradients) if gradient is not None]
-        weights, kept = [self.moved[n] for n in present], [momenta[n] for n in present]
+        weights, kept = [self.trained[n] for n in present], [momenta[n] for n in present]
         slopes: Tensors = [g for g in gradients if g is not None]
         options = self.options
         if options.weight_decay:
@@ -55,7 +55,7 @@ class Sgd(nn.Module):
     @torch.no_grad()
     def as_plain(self) -> tuple[torch.Tensor, Tensors]:
         """The next step written as w − α (g + r): α, and the r of each parameter, whatever its gradient g."""
-        o, rate, weights = self.options, self.rate, self.moved
+        o, rate, weights = self.options, self.rate, self.trained
         drift: Tensors = list(torch._foreach_mul(weights, o.weight_decay))
         if not o.momentum:
             return rate, drift

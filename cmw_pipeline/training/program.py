@@ -67,7 +67,7 @@ class Iterations:
             rest = iter(tensors)
             again = _refill(batch, rest)
             meta = _refill(meta_batch, rest) if meta_batch else None
-            iterate(self.state, self.recipe, again, meta, decay, watched=False)
+            iterate(self.state, self.recipe, again, meta, decay, check_finite=False)
 
         tensors = _tensors(batch) + (_tensors(meta_batch) if meta_batch else [])
         program: Program = written_out
@@ -82,17 +82,17 @@ def iterate(
     batch: Batch,
     meta_batch: Batch | None,
     decay: float,
-    watched: bool = True,
+    check_finite: bool = True,
 ) -> None:
-    """One iteration, written out. ``watched``: stop before the step if a number is not finite."""
+    """One iteration, written out. ``check_finite``: stop before the step if a number is not finite."""
     method = state.method
     with forward_precision(recipe.precision, state.device):
         with torch.no_grad():
             batch = method.prepare(batch, _networks(state))
-        watched = watched and state.device.type == "cpu"
-        lean = recipe.low_memory
+        check_finite = check_finite and state.device.type == "cpu"
+        low_memory = recipe.low_memory
         model = state.shared or state.model
-        loss = training_step(model, method, state.optimizer, batch, meta_batch, lean, watched)
+        loss = training_step(model, method, state.optimizer, batch, meta_batch, low_memory, check_finite)
     state.loss_sum += loss
     if state.teacher is not None:
         state.teacher.update(state.model, decay, own_statistics=method.facts.needs_teacher and method.active)

@@ -39,7 +39,7 @@ class TrainState:
     shared: Shared | None = None
     """The model as it trains on several processes; None for one."""
     asked: Shared | None = None
-    """The teacher likewise."""
+    """The teacher as it is asked on several processes; None for one."""
     observer: Observer | None = None
     """Sees the run after each epoch; what it remembers is part of every checkpoint."""
     epoch: int = 0

@@ -5,7 +5,7 @@ from torch import nn
 
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.meta.lookahead import lookahead_gradient
-from cmw_pipeline.meta.tangent import Forward, LeanForward, copied_buffers
+from cmw_pipeline.meta.tangent import Forward, LowMemoryForward, copied_buffers
 from cmw_pipeline.methods.base import Batch, Method
 from cmw_pipeline.training.optim import Optimizer, Sgd
 
@@ -16,20 +16,21 @@ def training_step(
     optimizer: Optimizer,
     batch: Batch,
     meta_batch: Batch | None,
-    lean: bool = False,
-    watched: bool = True,
+    low_memory: bool = False,
+    check_finite: bool = True,
 ) -> torch.Tensor:
     """Train on one prepared batch; with a meta batch, improve the weighting first.
 
     The forward pass at the current weights serves the virtual and the real step, and is the only one
-    that moves batch-norm statistics. ``lean`` repeats it, so that one set of activations is alive at a time.
+    that moves batch-norm statistics. ``low_memory`` repeats it, so that one set of activations is alive at a
+    time.
 
     Returns:
         The scalar training loss, detached.
 
     Raises:
         NumericsError: a loss or a meta-gradient is not finite; nothing was updated with it. Only where
-            ``watched``, which makes the host wait for the device.
+            ``check_finite``, which makes the host wait for the device.
     """
     model.train()
     if meta_batch is None:
@@ -38,11 +39,11 @@ def training_step(
         logits = method.logits(model, batch)
         method.observe(logits.detach(), batch)
     else:
-        logits = _logits_and_meta_step(model, method, optimizer, batch, meta_batch, lean, watched)
+        logits = _logits_and_meta_step(model, method, optimizer, batch, meta_batch, low_memory, check_finite)
     loss = method.objective(logits, batch, method.weigh)
-    if watched:
+    if check_finite:
         _check(loss, "the training loss", batch)
-    optimizer.update(torch.autograd.grad(loss, optimizer.moved, allow_unused=True))
+    optimizer.update(torch.autograd.grad(loss, optimizer.trained, allow_unused=True))
     return loss.detach()
 
 
@@ -52,8 +53,8 @@ def _logits_and_meta_step(
     optimizer: Optimizer,
     batch: Batch,
     meta_batch: Batch,
-    lean: bool,
-    watched: bool,
+    low_memory: bool,
+    check_finite: bool,
 ) -> torch.Tensor:
     """The logits of the real step: of the virtual step's pass, or where its images differ of another one.
 
@@ -61,9 +62,9 @@ def _logits_and_meta_step(
     """
     images = method.virtual_images(batch)
     buffers = None if images is batch.images else copied_buffers(model)
-    forward = (LeanForward if lean else Forward)(model, images)
+    forward = (LowMemoryForward if low_memory else Forward)(model, images)
     method.observe(forward.logits.detach(), batch)
-    meta_step(forward, method, optimizer, batch, method.prepare_meta(meta_batch), watched)
+    meta_step(forward, method, optimizer, batch, method.prepare_meta(meta_batch), check_finite)
     if buffers is None:
         return forward.logits
     with torch.no_grad():
@@ -77,7 +78,7 @@ def meta_step(
     optimizer: Optimizer,
     batch: Batch,
     meta_batch: Batch,
-    watched: bool = True,
+    check_finite: bool = True,
 ) -> None:
     """Improve the weighting by the gradient of the meta loss after a virtual step."""
     lr, drift = optimizer.rate, None
@@ -93,7 +94,7 @@ def meta_step(
         method.theta(batch),
         drift,
     )
-    if watched:
+    if check_finite:
         _check(torch.stack([g.sum() for g in gradient]).sum(), "the meta-gradient", batch)
     method.learn(gradient)
 

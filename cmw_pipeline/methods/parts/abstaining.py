@@ -16,7 +16,7 @@ class Abstaining(Method):
         return self.bets(logits, batch)
 
     def bets(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """(B,) the method's own loss of (B, K + 1) logits."""
+        """(B,) the method's own losses of (B, K + 1) logits, the last of which abstains."""
         raise NotImplementedError
 
     def confidence(self, logits: torch.Tensor) -> torch.Tensor:

@@ -66,7 +66,7 @@ def fit_beta_mixture(values: Floats, steps: int) -> BetaMixture:
 
 
 def trimmed_range(losses: torch.Tensor, tail: float) -> tuple[float, float]:
-    """The loss at ``tail`` percent and at 100 − ``tail`` percent; the lower one a hair higher."""
+    """The loss at ``tail`` percent, plus 1e-5, and the loss at 100 − ``tail`` percent."""
     low, high = np.percentile(_finite(losses), [tail, 100 - tail])
     return float(low) + 1e-5, float(high)
 
@@ -91,7 +91,7 @@ def low_loss_posterior(losses: torch.Tensor, steps: int, tolerance: float, floor
 
     Args:
         losses: (N,) scaled to [0, 1].
-        steps: at most so many of EM.
+        steps: of EM, at most.
         tolerance: EM ends when its bound rises by less.
         floor: added to the variances.
     """

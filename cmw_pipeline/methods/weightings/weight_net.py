@@ -35,7 +35,7 @@ class NetWeighting(Weighting):
 
     def theta(self, labels: torch.Tensor) -> list[torch.Tensor]:
         """The weight net's parameters."""
-        return self.adam.moved
+        return self.adam.trained
 
     def learn(self, gradient: list[torch.Tensor]) -> None:
         """One step of Adam."""
