@@ -1,8 +1,13 @@
-"""A headless Chromium in which a page is opened with the network refused, and what it did is on record."""
+"""A headless Chromium in which a page is opened with the network refused, and what it did is on record.
+
+``python tests/chromium.py audit/NAME/report.html`` takes the pictures of ``docs/img``.
+"""
 
 import contextlib
 import shutil
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 try:
     from playwright.sync_api import sync_playwright
@@ -68,3 +73,24 @@ def opened(browser, file, ready=True, **options):
     if ready:
         page.wait_for_selector("html[data-ready]", state="attached")
     return seen
+
+
+SCENES = {
+    "report": ("light", "header", ()),
+    "report-classes": ("light", "#classes", ()),
+    "report-review": ("dark", "header", ("r", "y", "y", "n")),
+}
+"""Colour scheme, what is at the top, keys pressed."""
+
+
+def take_pictures(report, folder):
+    with chromium() as browser:
+        for name, (scheme, top, keys) in SCENES.items():
+            seen = opened(browser, report, color_scheme=scheme, viewport={"width": 1180, "height": 1080})
+            seen.evaluate(f"document.querySelector('{top}').scrollIntoView()")
+            seen.press(*keys)
+            seen.page.screenshot(path=folder / f"{name}.png")
+
+
+if __name__ == "__main__":
+    take_pictures(Path(sys.argv[1]).resolve(), Path(__file__).parents[1] / "docs/img")

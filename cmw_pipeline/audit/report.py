@@ -33,8 +33,6 @@ MAX_PICTURES, SIDE = 400, 96
 MAX_CONFLICTS = 50
 MAX_CLASSES = 100
 """Rows of the class table, those with most suspects; every class is in ``classes.csv``."""
-_TINY = 48
-"""A picture of fewer pixels is stored without loss, and enlarged without smoothing."""
 _HIDDEN = re.compile(
     "[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
@@ -154,17 +152,15 @@ class Thumbnail:
     id: int
     source: str
     """A data: address."""
-    tiny: bool
 
 
 def thumbnail(id_: int, picture: Picture) -> Thumbnail:
-    """The picture as WebP; a very small one as it is, to the pixel."""
+    """The picture as WebP, made smaller where it is larger."""
     image = Image.fromarray(picture)
     image.thumbnail((SIDE, SIDE))
-    tiny = max(image.size) <= _TINY
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", lossless=tiny, quality=70)
-    return Thumbnail(id_, f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", tiny)
+    image.save(buffer, "WEBP", quality=70)
+    return Thumbnail(id_, f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}")
 
 
 def _pictured(listed: pd.DataFrame, room: int) -> pd.DataFrame:

@@ -79,7 +79,7 @@ function line(row, index) {
 }
 
 function copied(picture) {
-  const image = element("img", picture.className);
+  const image = element("img");
   image.alt = "";
   image.src = picture.src;
   return image;
