@@ -341,7 +341,7 @@ def test_two_way_noise_is_not_compared_with_one_way_noise(tmp_path):
 
 
 def test_published_errors_and_notes(tmp_path):
-    grid = [{"dataset": "cifar100", "biases": "here", "methods": ["erm", "cmw-net"], "recipe": "cifar-noise"}]
+    grid = [{"dataset": "cifar100", "biases": "here", "methods": ["erm", "cmw-net"], "recipe": "cifar-lt"}]
     labels = {"cmw-net": "LDAM loss"}
     plan = a_plan(tmp_path, metric="error", published="table1", grid=grid, labels=labels, biases=["lt-200"])
     text = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
@@ -481,3 +481,12 @@ def test_what_a_killed_rendering_left_is_removed_by_the_next_and_nothing_else_is
     left = {str(file.relative_to(results)) for file in results.rglob("*") if file.is_file()}
     assert not left & set(scraps)
     assert left >= set(others)
+
+
+def test_a_recipe_that_is_not_the_published_one_is_marked_without_anybody_saying_so(tmp_path):
+    short = {"dataset": "cifar10", "biases": "here", "methods": list(VALUES), "recipe": "digits-cnn"}
+    plan = a_plan(tmp_path, published="table2", grid=[short])
+    page = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
+    assert "pub " not in page.split("## Notes")[0]
+    assert "†" in line(page, "ERM")[0]
+    assert "**not the published network and epochs** (digits-cnn)" in page

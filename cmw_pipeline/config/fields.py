@@ -1,12 +1,14 @@
 """What the parameters are made of: the types of their fields, and the strict model."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.meta_names import parse_meta
+
+T = TypeVar("T")
 
 
 def _bias_name(name: str) -> str:
@@ -42,7 +44,28 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-Epoch = Annotated[int, Field(ge=0)]
+
+
+def _distinct(values: list[T]) -> list[T]:
+    twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
+    if twice is not None:
+        raise ValueError(f"has {twice!r} more than once")
+    return values
+
+
+Distinct = Annotated[list[T], AfterValidator(_distinct)]
+"""A list in which nothing is there twice."""
+Some = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
+"""The same with one thing at least."""
+NEVER = 2**31 - 1
+"""The epoch that ``never`` stands for."""
+Epoch = Annotated[
+    int,
+    Field(ge=0),
+    BeforeValidator(lambda value: NEVER if value == "never" else value),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"const": "never"}]}),
+]
+"""Counted from 0; ``never`` for one that is not meant to come."""
 RunName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+/[^/]+/[^/]+/seed[0-9]+$")]
 """dataset/bias/method/recipe/seedN."""
 

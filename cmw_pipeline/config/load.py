@@ -15,6 +15,7 @@ from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.document import Document, Problem, listing, nearest, read_document
 from cmw_pipeline.config.methods import KINDS
 from cmw_pipeline.config.schema import Params
+from cmw_pipeline.config.sense import senseless
 from cmw_pipeline.config.weightings import NetWeighting, WeightingBase
 from cmw_pipeline.errors import ConfigError
 
@@ -46,6 +47,8 @@ def validated(document: Document, path: Path) -> Params:
     except ValidationError as error:
         described = [_describe(detail, raw) for detail in error.errors()]
         problems = dict.fromkeys(row for row in described if row[0] not in places) | problems
+    if params is not None and not problems:
+        problems = dict.fromkeys(senseless(params))
     own = [row for row in problems if (document.inherited(row[0]), row[1]) not in problems]
     if own or params is None:
         raise ConfigError(listing(path, document, own))

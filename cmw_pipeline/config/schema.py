@@ -8,12 +8,14 @@ from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.fields import (
     BiasName,
     Count,
+    Distinct,
     Model,
     Name,
     NonNegative,
     Positive,
     RunName,
     Seed,
+    Some,
     TableName,
     Text,
 )
@@ -116,7 +118,7 @@ class Steps(Model):
     """The rate is multiplied by ``factor`` at each milestone epoch."""
 
     name: Literal["steps"]
-    milestones: list[Count]
+    milestones: Distinct[Count]
     factor: Positive = 0.1
     warmup_epochs: int = Field(0, ge=0, description="linear from 0 to the rate over these epochs")
 
@@ -223,7 +225,7 @@ class Block(Model):
 
     dataset: Name
     biases: Name = Field(description="a list of the section biases")
-    methods: list[Name] = Field(min_length=1)
+    methods: Some[Name]
     recipe: Name
 
 
@@ -251,7 +253,7 @@ class Table(Model):
     figure: Literal["points", "bars"] = Field(
         "points", description="bars: a line of bars a dataset, published bars beside ours"
     )
-    test_sets: list[Measure] = Field(
+    test_sets: Distinct[Measure] = Field(
         default=[],
         description="a column for each: SET_top1 or SET_top5 of a named test set, as webvision_top1",
     )
@@ -259,8 +261,8 @@ class Table(Model):
     quoted: dict[Text, Text] = Field(
         default={}, description="rows of the published table that are shown without runs of ours -> why"
     )
-    seeds: list[Seed] | None = Field(None, min_length=1, description="in place of the file's seeds")
-    weighting_figures: list[RunName] = Field(
+    seeds: Some[Seed] | None = Field(None, description="in place of the file's seeds")
+    weighting_figures: Distinct[RunName] = Field(
         default=[], description="runs whose learned weighting function is drawn below the table"
     )
     beside_published_weighting: RunName | None = Field(
@@ -284,11 +286,11 @@ class Table(Model):
 class Params(Model):
     """All of ``params.yaml``."""
 
-    build: list[TableName] = Field(description="the tables that `snakemake` and `dvc repro` make")
-    seeds: list[Seed] = Field(min_length=1, description="training seeds; one run each")
+    build: Distinct[TableName] = Field(description="the tables that `snakemake` and `dvc repro` make")
+    seeds: Some[Seed] = Field(description="training seeds; one run each")
     bias_seed: Seed = Field(description="seed of every bias and meta-set draw; not of training")
     datasets: dict[Name, Dataset]
-    biases: dict[Name, Annotated[list[BiasName], Field(min_length=1)]] = Field(
+    biases: dict[Name, Some[BiasName]] = Field(
         description="named lists of biases: none, lt-100, sym-0.4, asym-0.4, lt-10+sym-0.2, ..."
     )
     methods: dict[Name, Method]

@@ -26,7 +26,7 @@ from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout, placed
 from cmw_pipeline.tables.figures import accuracy_figure, bar_figure, can_draw, curves_beside, risk_figure
 from cmw_pipeline.tables.numbers import numbers
-from cmw_pipeline.tables.published import published_weighting
+from cmw_pipeline.tables.published import is_published_recipe, published_weighting
 from cmw_pipeline.tables.render import Figure, published_bars, render
 from cmw_pipeline.tables.risk import check_scores, curves, lines, risk_rows
 from cmw_pipeline.types import PREDICTION_COLUMNS, ROW_COLUMNS, RUN_COLUMNS, TEST
@@ -99,8 +99,20 @@ def _write(
     write_table(data, rows, ROW_COLUMNS)
     figures = _draw(base, plan, rows) + _copy_weightings(base, artefact, inputs)
     figures += _beside_published(base, artefact, inputs)
-    write_text(page, render(plan, rows, missing, figures))
+    write_text(page, render(plan, rows, missing, figures, _other_recipes(artefact)))
     return [page, data, *(base.with_name(figure.file) for figure in figures)]
+
+
+def _other_recipes(artefact: Artefact) -> set[str]:
+    """The recipes of a table beside published values that are not those behind the values."""
+    published = artefact.params["published"]
+    runs = [run for role, run in artefact.inputs.items() if role.startswith(RUN)] if published else []
+    recipes = {Cell.parse(run.name).recipe: run.params["recipe"] for run in runs}
+    return {
+        name
+        for name, recipe in recipes.items()
+        if not recipe["smoke"] and not is_published_recipe(published, recipe)
+    }
 
 
 def collect(artefact: Artefact, inputs: dict[str, Stored]) -> pd.DataFrame:
@@ -171,7 +183,7 @@ def _draw(base: Path, plan: Layout, rows: pd.DataFrame) -> list[Figure]:
     file = _beside(base, ".png")
     if plan.metric == "risk-coverage":
         ranked = curves(plan, rows).replace(
-            {
+            to_replace={
                 "method": {
                     line.text: _drawn(line.text, f"{plan.rows[line.row].method} {line.score}")
                     for line in lines(plan)

@@ -6,8 +6,10 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,6 +17,7 @@ from cmw_pipeline.errors import ConfigError
 
 _FILE = Path(__file__).with_name("published.csv")
 _WEIGHTING = Path(__file__).with_name("published_weighting.csv")
+_RECIPES = Path(__file__).with_name("published_recipes.csv")
 _NUMBERS = ("value", "std")
 
 
@@ -48,6 +51,18 @@ def published(table: str) -> pd.DataFrame:
         listed = ", ".join(rows["table"].unique())
         raise ConfigError(f"published table {table!r} is not known; there are: {listed}")
     return found.reset_index(drop=True)
+
+
+def is_published_recipe(table: str, recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe, as it is asked for, has the network and the epochs of a published table's cells."""
+    asked = recipe["network"]
+    if asked["width"] is not None or recipe["smoke"]:
+        return False
+    rows = pd.read_csv(_RECIPES)
+    same = (
+        (rows["table"] == table) & (rows["network"] == asked["name"]) & (rows["epochs"] == recipe["epochs"])
+    )
+    return bool(same.any())
 
 
 def lookup(table: str, metric: str) -> dict[tuple[str, str, str], Published]:

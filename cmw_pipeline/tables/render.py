@@ -1,6 +1,6 @@
 """Markdown of a table: the same rows give the same bytes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -38,7 +38,13 @@ class Figure:
     caption: str
 
 
-def render(plan: Layout, rows: pd.DataFrame, missing: list[str], figures: list[Figure]) -> str:
+def render(
+    plan: Layout,
+    rows: pd.DataFrame,
+    missing: list[str],
+    figures: list[Figure],
+    others: Collection[str] = (),
+) -> str:
     """The whole page: the table, the best epochs, the costs, what has to be known, the figures.
 
     Args:
@@ -46,17 +52,19 @@ def render(plan: Layout, rows: pd.DataFrame, missing: list[str], figures: list[F
         rows: tidy rows of all runs that are there (``types.ROW_COLUMNS``).
         missing: names of planned inputs that are not there.
         figures: what to embed at the end.
+        others: recipes that are not those of the published values.
     """
     points = placed(rows, plan, LAST)
     known = _known(plan)
+    marked = rows.assign(smoke=rows["smoke"] | rows["recipe"].isin(others))
     blocks = [
         f"# {plain(plan.title)}",
         *([prose(plan.caption)] if plan.caption else []),
-        *(risk_sections(plan, rows) if plan.metric == "risk-coverage" else _sections(plan, rows, known)),
+        *(risk_sections(plan, rows) if plan.metric == "risk-coverage" else _sections(plan, marked, known)),
         "## Cost of one run",
         _costs(plan, points),
         "## Notes",
-        "\n".join(f"- {note}" for note in _notes(plan, rows, missing, known)),
+        "\n".join(f"- {note}" for note in _notes(plan, rows, missing, known, others)),
         *(f"![{plain(figure.caption)}]({figure.file})\n\n{figure.caption}" for figure in figures),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -147,7 +155,11 @@ def _duration(seconds: float) -> str:
 
 
 def _notes(
-    plan: Layout, rows: pd.DataFrame, missing: list[str], known: dict[tuple[str, str, str], Published]
+    plan: Layout,
+    rows: pd.DataFrame,
+    missing: list[str],
+    known: dict[tuple[str, str, str], Published],
+    others: Collection[str],
 ) -> Iterator[str]:
     if not rows["verified"].all():
         names = ", ".join(sorted(rows.loc[~rows["verified"], "dataset"].unique()))
@@ -155,6 +167,11 @@ def _notes(
     if rows["smoke"].any():
         names = ", ".join(sorted(rows.loc[rows["smoke"], "recipe"].unique()))
         yield f"{_SMOKE} **smoke recipe: too short to compare** with anything ({names})."
+    if others:
+        yield (
+            f"{_SMOKE} **not the published network and epochs** ({', '.join(sorted(others))}): not to be"
+            f" compared with {plan.published}."
+        )
     if missing:
         more = f", and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         yield f"{MISSING} and n=k/{len(plan.seeds)}: not made yet: {', '.join(missing[:_SHOWN])}{more}."

@@ -22,6 +22,14 @@ class First(Model):
         return Cell(cell.dataset, self.bias or cell.bias, self.method, self.recipe or cell.recipe, cell.seed)
 
 
+def _epochs(options: Model) -> dict[str, int]:
+    return {
+        name: value
+        for name, value in options
+        if name.endswith(("_epoch", "_from", "_after", "_until")) and isinstance(value, int)
+    }
+
+
 class MethodBase(Model):
     """What every method has: what is minimised, and the weighting under it."""
 
@@ -86,6 +94,11 @@ class MethodBase(Model):
                 raise ValueError(f"where {pattern!r}: unknown option {unknown[0]!r}")
             type(self).model_validate(over(self.model_dump(exclude={"where"}), changes))
         return self
+
+    def begins(self) -> dict[str, int]:
+        """The epochs from which something is different, by the names of their options."""
+        found = {f"weighting.{name}": epoch for name, epoch in _epochs(self.weighting).items()}
+        return _epochs(self) | found
 
     def at(self, dataset: str, bias: str) -> Self:
         """The options as they are in the cells of a dataset and a bias."""

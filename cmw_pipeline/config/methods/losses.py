@@ -69,6 +69,11 @@ class Gce(MethodBase):
     prune_from: Epoch = Field(40, description="the first epoch in which samples are left out")
     prune_every: Count = Field(10, description="epochs from one choice of what to leave out to the next")
 
+    def begins(self) -> dict[str, int]:
+        """Without a threshold nothing is ever left out."""
+        found = super().begins()
+        return found if self.threshold else {name: found[name] for name in found if name != "prune_from"}
+
 
 class Forward(MethodBase):
     """Forward correction (Patrini et al., CVPR 2017): the loss is taken behind a matrix of label noise."""

@@ -68,7 +68,7 @@ class ActiveBias(MethodBase):
     why_no_weighting = "its own weights are the method"
 
     kind: Literal["active-bias"]
-    start_epoch: Count = Field(25, description="uniform weights before this epoch")
+    start_epoch: Epoch = Field(25, ge=1, description="uniform weights before this epoch")
     smoothing: Positive = Field(0.2, description="added to each uncertainty")
 
 
