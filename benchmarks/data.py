@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from cmw_pipeline.config.schema import Augment
-from cmw_pipeline.data.loader import EpochPlan, ImageStore
+from cmw_pipeline.data.loader import ImageStore
+from cmw_pipeline.training.epoch_plan import EpochPlan
 
 COUNT, BATCH = 10_000, 100
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)

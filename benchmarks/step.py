@@ -24,11 +24,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from cmw_pipeline.config.methods.losses import Erm as ErmOptions
 from cmw_pipeline.config.schema import Optimizer, Recipe
 from cmw_pipeline.config.weightings import CmwNet as CmwOptions
+from cmw_pipeline.meta.optimizers import Sgd
 from cmw_pipeline.meta.tangent import Forward
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.registry import build
 from cmw_pipeline.models.resnet32 import ResNet32
-from cmw_pipeline.training.optim import Sgd
 from cmw_pipeline.training.precision import use_tf32
 from cmw_pipeline.training.program import Iterations
 from cmw_pipeline.training.state import TrainState

@@ -13,7 +13,7 @@ from torch import nn
 
 from cmw_pipeline.config.methods import Method as Options
 from cmw_pipeline.config.schema import Augment, Network
-from cmw_pipeline.data.loader import EpochPlan, ImageStore
+from cmw_pipeline.data.loader import ImageStore
 from cmw_pipeline.methods.base import Batch, Networks, Problem
 from cmw_pipeline.methods.registry import build
 from cmw_pipeline.models import registry as models
@@ -21,6 +21,7 @@ from cmw_pipeline.models.trunk import load_trunk
 from cmw_pipeline.models.twins import Twins
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.batches import Turn
+from cmw_pipeline.training.epoch_plan import EpochPlan
 from cmw_pipeline.training.loop import train
 
 CLASSES, SIZE = 4, 80

@@ -9,6 +9,7 @@ from torch import nn
 from torch.func import functional_call
 
 from cmw_pipeline.config.schema import Optimizer
+from cmw_pipeline.meta.optimizers import Sgd
 from cmw_pipeline.meta.selection import place_in_class
 from cmw_pipeline.meta.tangent import Forward, LowMemoryForward
 from cmw_pipeline.methods import dynamic_loss
@@ -16,7 +17,6 @@ from cmw_pipeline.methods.base import Batch, Networks, Problem
 from cmw_pipeline.methods.registry import build
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.loop import train
-from cmw_pipeline.training.optim import Sgd
 from cmw_pipeline.training.step import meta_step, training_step
 
 LABELS = torch.repeat_interleave(torch.arange(CLASSES), torch.tensor([40, 30, 20, 12]))

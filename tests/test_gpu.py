@@ -9,11 +9,12 @@ from test_program import STEADY, difference
 from tiny import recipe, state, task
 
 from cmw_pipeline.config.schema import Augment
-from cmw_pipeline.data.loader import EpochPlan, ImageStore
+from cmw_pipeline.data.loader import ImageStore
 from cmw_pipeline.meta.tangent import Forward, LowMemoryForward
 from cmw_pipeline.models.resnet32 import ResNet32
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.batches import Turn, meta_plan, show
+from cmw_pipeline.training.epoch_plan import EpochPlan
 from cmw_pipeline.training.loop import train
 from cmw_pipeline.training.program import Iterations
 

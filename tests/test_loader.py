@@ -6,9 +6,10 @@ import torch
 from tiny import state, task
 
 from cmw_pipeline.config.schema import Augment
-from cmw_pipeline.data.loader import EpochPlan, ImageStore
+from cmw_pipeline.data.loader import ImageStore
 from cmw_pipeline.runtime.seeds import stream
 from cmw_pipeline.training import loop, program
+from cmw_pipeline.training.epoch_plan import EpochPlan
 from cmw_pipeline.training.loop import train
 from cmw_pipeline.training.step import training_step
 

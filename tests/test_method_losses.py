@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import rotate
 
 from cmw_pipeline.config.methods import Method as Options
 from cmw_pipeline.config.schema import Augment, Network, Optimizer
-from cmw_pipeline.data.loader import EpochPlan, ImageStore
+from cmw_pipeline.data.loader import ImageStore
 from cmw_pipeline.meta.lookahead import lookahead_gradient
 from cmw_pipeline.meta.tangent import Forward as Pass
 from cmw_pipeline.methods.base import Batch, Networks, Problem
@@ -31,6 +31,7 @@ from cmw_pipeline.methods.registry import build
 from cmw_pipeline.methods.weightings.effective_number import class_balanced_weights
 from cmw_pipeline.models import registry as models
 from cmw_pipeline.training import optim
+from cmw_pipeline.training.epoch_plan import EpochPlan
 from cmw_pipeline.training.step import training_step
 
 COUNTS = [3, 9, 11, 40]

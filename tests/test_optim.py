@@ -8,8 +8,8 @@ import torch
 from tiny import network, recipe
 
 from cmw_pipeline.config.schema import Optimizer
-from cmw_pipeline.meta.adam import Adam
-from cmw_pipeline.training.optim import Sgd, learning_rate, optimizer
+from cmw_pipeline.meta.optimizers import Adam, Sgd
+from cmw_pipeline.training.optim import learning_rate, optimizer
 
 
 def trained(model, step, steps=5):

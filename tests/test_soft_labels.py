@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from processes import environment
 from tiny import CLASSES, TRAIN, loss_of, network, options, recipe, state, task
 
+from cmw_pipeline.meta.optimizers import Sgd
 from cmw_pipeline.meta.weight_net import WeightNet
 from cmw_pipeline.meta.weighting import WeightingFunction
 from cmw_pipeline.methods import registry as methods
@@ -23,7 +24,6 @@ from cmw_pipeline.stages.train import share
 from cmw_pipeline.training.ema import Teacher
 from cmw_pipeline.training.evaluate import _part
 from cmw_pipeline.training.loop import train
-from cmw_pipeline.training.optim import Sgd
 from cmw_pipeline.training.program import iterate
 
 TESTS = Path(__file__).parent

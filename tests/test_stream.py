@@ -16,19 +16,20 @@ from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.schema import Picture, Recipe
 from cmw_pipeline.config.weightings import MetaLearned
 from cmw_pipeline.data.listings import read_class_folders
-from cmw_pipeline.data.loader import Ask, Draws, EpochPlan, ImageStore
+from cmw_pipeline.data.loader import Ask, Draws, ImageStore
 from cmw_pipeline.data.pictures import at_random, in_full
 from cmw_pipeline.data.stream import FileStore
 from cmw_pipeline.data.survey import survey
 from cmw_pipeline.errors import IntegrityError, Preempted, SystemFault
+from cmw_pipeline.meta.optimizers import Sgd
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Problem
 from cmw_pipeline.models import registry as models
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.batches import Meta, Task
 from cmw_pipeline.training.ema import Teacher
+from cmw_pipeline.training.epoch_plan import EpochPlan
 from cmw_pipeline.training.loop import train
-from cmw_pipeline.training.optim import Sgd
 from cmw_pipeline.training.state import TrainState
 
 CLASSES, SIDE = 4, 16

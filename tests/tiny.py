@@ -11,6 +11,7 @@ from cmw_pipeline.config.methods import KINDS, Method
 from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.config.weightings import MetaLearned, WeightingBase
 from cmw_pipeline.data.loader import ImageStore
+from cmw_pipeline.meta.optimizers import Sgd
 from cmw_pipeline.meta.weight_net import WeightNet
 from cmw_pipeline.meta.weighting import WeightingFunction
 from cmw_pipeline.methods import registry as methods
@@ -21,7 +22,6 @@ from cmw_pipeline.models.heads import replacement
 from cmw_pipeline.models.twins import Twins
 from cmw_pipeline.training.batches import Meta, Task
 from cmw_pipeline.training.ema import Teacher
-from cmw_pipeline.training.optim import Sgd
 from cmw_pipeline.training.state import TrainState
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cmw_pipeline.config.methods.learned_labels import DynamicLoss as Options
-from cmw_pipeline.meta.adam import Adam
+from cmw_pipeline.meta.optimizers import Adam
 from cmw_pipeline.meta.selection import place_in_class
 from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream, View, Weigh
 from cmw_pipeline.methods.parts.losses import cross_entropy

@@ -7,11 +7,12 @@ import torch
 
 from cmw_pipeline.config.meta_names import MetaRule
 from cmw_pipeline.config.schema import Recipe
-from cmw_pipeline.data.loader import Ask, EpochPlan, Store
+from cmw_pipeline.data.loader import Ask, Store
 from cmw_pipeline.meta.selection import lowest_per_class, random_per_class
 from cmw_pipeline.methods.base import Batch, Problem, Stream, View
 from cmw_pipeline.runtime.seeds import stream
 from cmw_pipeline.runtime.team import SOLO, Team
+from cmw_pipeline.training.epoch_plan import EpochPlan
 from cmw_pipeline.training.precision import ordered
 
 

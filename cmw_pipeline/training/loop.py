@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from cmw_pipeline.data.loader import EpochPlan
 from cmw_pipeline.errors import IntegrityError, NumericsError, Preempted
 from cmw_pipeline.io.checkpoints import load_latest, save_checkpoint
 from cmw_pipeline.methods.base import Networks
@@ -19,6 +18,7 @@ from cmw_pipeline.metrics.accuracy import top_k_accuracy
 from cmw_pipeline.runtime.logs import progress
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.batches import Task, Turn, meta_plan, pick_meta_rows, show, upcoming
+from cmw_pipeline.training.epoch_plan import EpochPlan
 from cmw_pipeline.training.evaluate import predict
 from cmw_pipeline.training.optim import learning_rate
 from cmw_pipeline.training.program import Iterations

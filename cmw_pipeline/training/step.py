@@ -5,9 +5,10 @@ from torch import nn
 
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.meta.lookahead import lookahead_gradient
+from cmw_pipeline.meta.optimizers import Sgd
 from cmw_pipeline.meta.tangent import Forward, LowMemoryForward, copied_buffers
 from cmw_pipeline.methods.base import Batch, Method
-from cmw_pipeline.training.optim import Optimizer, Sgd
+from cmw_pipeline.training.optim import Optimizer
 
 
 def training_step(

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from cmw_pipeline.config.weightings import NetWeighting as Options
-from cmw_pipeline.meta.adam import Adam
 from cmw_pipeline.meta.class_groups import group_classes
+from cmw_pipeline.meta.optimizers import Adam
 from cmw_pipeline.meta.weight_net import WeightNet
 from cmw_pipeline.methods.problem import Problem
 from cmw_pipeline.methods.weightings.base import Weighting, Weights
