@@ -47,7 +47,7 @@ const CELLS = [
   ["name", (row) => visible(row.path)],
   ["", (row) => visible(row.given)],
   ["", (row) => (row.suggested === row.given ? "" : visible(row.suggested))],
-  ["number", (row) => figure(row.margin)],
+  ["number wide", (row) => figure(row.margin)],
   ["number wide", (row) => figure(row.loss)],
   ["number wide", (row) => figure(row.weight)],
   ["why wide", (row) => visible(row.why)],
