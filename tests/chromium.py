@@ -76,9 +76,9 @@ def opened(browser, file, ready=True, **options):
 
 
 SCENES = {
-    "report": ("light", "header", ()),
+    "report": ("light", "body", ()),
     "report-classes": ("light", "#classes", ()),
-    "report-review": ("dark", "header", ("r", "y", "y", "n")),
+    "report-review": ("dark", "body", ("r", "y", "y", "n")),
 }
 """Colour scheme, what is at the top, keys pressed."""
 
