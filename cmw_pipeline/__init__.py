@@ -4,13 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cmw_pipeline.audit.model import load_classifier
     from cmw_pipeline.audit.scores import TrajectoryMargin
     from cmw_pipeline.meta.weighting import load_weighting
 
-__all__ = ["TrajectoryMargin", "load_weighting"]
+__all__ = ["TrajectoryMargin", "load_classifier", "load_weighting"]
 __version__ = "0.1.0"
 
-_HOMES = {"TrajectoryMargin": "audit.scores", "load_weighting": "meta.weighting"}
+_HOMES = {
+    "TrajectoryMargin": "audit.scores",
+    "load_classifier": "audit.model",
+    "load_weighting": "meta.weighting",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -70,12 +70,10 @@ class StopAfter(StopRequest):
 @pytest.mark.parametrize("looks", [0, 6, 13])
 def test_a_fit_that_is_stopped_goes_on_to_the_same_margins(tmp_path, looks):
     samples, _, given = clusters()
-    whole, parts = (TrajectoryMargin(len(given), CLASSES) for _ in range(2))
+    whole, halted, parts = (TrajectoryMargin(len(given), CLASSES) for _ in range(3))
     fit(samples, part(given), way(), StopRequest(), tmp_path / "whole", whole)
     with pytest.raises(Preempted):
-        fit(
-            samples, part(given), way(), StopAfter(looks), tmp_path / "parts", TrajectoryMargin(len(given), 3)
-        )
+        fit(samples, part(given), way(), StopAfter(looks), tmp_path / "parts", halted)
     fit(samples, part(given), way(), StopRequest(), tmp_path / "parts", parts)
     assert torch.equal(whole.total, parts.total)
 

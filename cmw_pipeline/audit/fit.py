@@ -123,6 +123,7 @@ def fit(
     task = _task(samples, part, way)
     state = _state(task, samples.channels, way, observer)
     train(task, state, stop, side, checkpoint_seconds)
+    state.method.begin_epoch(task.recipe.epochs - 1)  # a finished run that was resumed has begun no epoch
     return Fit(task, state)
 
 

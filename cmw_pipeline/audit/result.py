@@ -56,8 +56,8 @@ CONFLICT_COLUMNS = {"content": "string", "id": "int64", "path": "string", "given
 each other."""
 REVIEW_COLUMNS = {"id": "int64", "verdict": "string", "label": "string", "sampled": "bool"}
 """``reviewed.csv``, which a person makes of the list. ``verdict``: y (the given label is wrong), n (it is
-right), skip, or empty (not looked at). ``label``: the right label; empty after y: the suggested one. Every
-``sampled`` row of the list stands in it, looked at or not."""
+right), skip, or empty (not looked at). ``label``: after y, the right label; empty: not known, and the row is
+left out of training. Every ``sampled`` row of the list stands in it, looked at or not."""
 
 Picture: TypeAlias = npt.NDArray[np.uint8]
 """(H, W, 3)."""

@@ -1,14 +1,17 @@
 """Where a run's words go: a progress bar on a terminal, plain lines everywhere else."""
 
+import contextlib
 import logging
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from typing import TypeVar
 
 from rich.progress import track
 
 T = TypeVar("T")
+_SILENT = ContextVar("silent", default=False)
 
 
 def start_logging() -> None:
@@ -18,8 +21,21 @@ def start_logging() -> None:
     warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.* is deprecated", category=FutureWarning)
 
 
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Inside the block, the loop says nothing of its epochs: somebody else does."""
+    loop, before = logging.getLogger("cmw_pipeline.training.loop"), _SILENT.set(True)
+    level = loop.level
+    loop.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        loop.setLevel(level)
+        _SILENT.reset(before)
+
+
 def progress(steps: Iterable[T], total: int, title: str) -> Iterable[T]:
     """The steps themselves, behind a progress bar where standard error is a terminal."""
-    if not sys.stderr.isatty():
+    if _SILENT.get() or not sys.stderr.isatty():
         return steps
     return track(steps, description=title, total=total, transient=True)

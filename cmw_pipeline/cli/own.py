@@ -1,0 +1,162 @@
+"""Commands for data of one's own: ``audit`` and ``predict``."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cmw_pipeline.cli.main import main
+from cmw_pipeline.config import Plan, load
+from cmw_pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cmw_pipeline.audit.result import Audit
+    from cmw_pipeline.data.own import OwnData
+
+_COLUMNS = ("label", "path", "features", "split", "trusted", "clean_label", "group", "id")
+_HELP = {
+    "features": "One column of vectors, or the prefix of columns of numbers.",
+    "trusted": "Column that says which labels a person vouches for: 1 or 0.",
+    "group": "Column of what must not be divided: the patient, the video.",
+}
+
+
+def columns(function: Any) -> Any:
+    """The options that say what columns are called."""
+    for name in reversed(_COLUMNS):
+        flag = "--" + name.replace("_", "-")
+        function = click.option(flag, name, help=_HELP.get(name, "Column, where it has another name."))(
+            function
+        )
+    return click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used.")(function)
+
+
+def read(place: Path, options: dict[str, Any], seed: int) -> "OwnData":
+    """The dataset that the options of :func:`columns` describe."""
+    from cmw_pipeline.data.own import Columns, read_own
+    from cmw_pipeline.runtime.workers import decode_workers
+
+    skip_bad = options.pop("skip_bad")
+    return read_own(place, Columns(**options), skip_bad=skip_bad, seed=seed, workers=decode_workers())
+
+
+@main.command(epilog="Example: cmw audit my-pictures")
+@click.argument("place", metavar="PATH")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the results.  [default: audit/NAME]")
+@click.option("--fast", is_flag=True, help="The ranking alone: no folds, no estimates.")
+@click.option("--backbone", default="auto", show_default=True, help="auto, none, or a weight file.")
+@click.option("--method", default="cmw-net-sl", show_default=True, help="cmw-net-sl, cmw-net, elr or erm.")
+@click.option("--review", type=click.Path(path_type=Path), help="reviewed.csv, as the report saves it.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--fail-above", type=click.FloatRange(0, 1), help="Exit with 3 where more labels look wrong.")
+@columns
+@click.pass_context
+def audit(
+    ctx: click.Context,
+    /,
+    place: str,
+    out: Path | None,
+    fast: bool,
+    backbone: str,
+    method: str,
+    review: Path | None,
+    seed: int,
+    fail_above: float | None,
+    **options: Any,
+) -> None:
+    """Find the labels that look wrong, and learn a classifier in spite of them.
+
+    PATH is a folder of pictures, a table (CSV, TSV, JSON Lines, Parquet) of paths or features, an .npz of
+    vectors, or what Hugging Face's save_to_disk wrote; or dataset/bias of this project. The same command
+    continues an audit that was interrupted.
+    """
+    from cmw_pipeline.audit.review import read_review, reviewed
+    from cmw_pipeline.audit.run import Asked
+
+    data = _data(ctx, place, options, seed)
+    said = None if review is None else read_review(review, data)
+    if said is not None:
+        data = reviewed(data, said)
+    folder = out or Path("audit", _plain(place))
+    asked = Asked(method, 0 if fast else 5, seed)
+    found = _audited(data, asked, folder, place, backbone, said)
+    click.echo(found.verdict)
+    click.echo(f"{folder / 'report.html'}")
+    share = found.notes["listed"] / found.notes["train"] if fast else found.notes["noise"]["value"]
+    if fail_above is not None and share > fail_above:
+        click.echo(f"{share:.1%} of the labels look wrong, more than {fail_above:.1%}", err=True)
+        ctx.exit(3)
+
+
+def _data(ctx: click.Context, path: str, options: dict[str, Any], seed: int) -> "OwnData":
+    if Path(path).exists():
+        return read(Path(path), options, seed)
+    if any(options.values()):
+        raise ConfigError(f"{path}: no such file or folder")
+    from cmw_pipeline.audit.planned import planned_data
+
+    try:
+        return planned_data(Plan(load(ctx.obj)), path, Path.cwd())
+    except ConfigError as error:
+        raise ConfigError(
+            f"{path}: no such file or folder, and no dataset: {error.message}", error.hint
+        ) from None
+
+
+def _plain(path: str) -> str:
+    """A folder's name from a path or a name: ``digits/asym-0.4`` is ``digits-asym-0.4``."""
+    place = Path(path)
+    return place.resolve().stem if place.exists() else path.replace("/", "-")
+
+
+def _audited(data: "OwnData", asked: Any, folder: Path, name: str, backbone: str, said: Any) -> "Audit":
+    from cmw_pipeline.audit.make import WORK, audit_data
+    from cmw_pipeline.audit.report import render
+    from cmw_pipeline.io.atomic import write_text
+    from cmw_pipeline.runtime.signals import stop_requests
+    from cmw_pipeline.runtime.workers import decode_workers
+
+    with stop_requests() as stop:
+        found = audit_data(
+            data,
+            asked,
+            folder,
+            folder / WORK,
+            stop,
+            backbone=backbone,
+            workers=decode_workers(),
+            review=said,
+            name=name,
+        )
+    write_text(folder / "report.html", render(found))
+    return found
+
+
+@main.command(epilog="Example: cmw predict audit/my-pictures new-pictures")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path))
+def predict(run: Path, path: Path) -> None:
+    """Say what the classifier of an audit makes of new samples: CSV, one line a sample.
+
+    RUN is the folder of an audit. PATH is a picture, a folder of pictures, a table of paths or features, or
+    an .npz of vectors.
+    """
+    import csv
+
+    from cmw_pipeline.audit.model import load_classifier
+    from cmw_pipeline.data.own.unlabelled import picture_files, vector_rows
+
+    model = load_classifier(run)
+    values: Any
+    if model.view.kind == "vectors":
+        values = vector_rows(path, model.features)
+        names = [str(row) for row in range(len(values))]
+    else:
+        values = picture_files(path)
+        names = [str(file) for file in values]
+    said = model.probabilities(values)
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow(["sample", "label", "probability"])
+    for name, row in zip(names, said, strict=True):
+        lines.writerow([name, model.class_names[row.argmax()], f"{row.max():.4f}"])

@@ -1,0 +1,209 @@
+"""An audit from end to end, on vectors small enough to take seconds."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from cmw_pipeline.audit import Audit, audit, load_classifier
+from cmw_pipeline.audit.result import REVIEW_COLUMNS
+from cmw_pipeline.cli import main
+from cmw_pipeline.errors import ConfigError, IntegrityError
+
+CLASSES = ("ant", "bee", "cow")
+
+
+def planted(each=60, wrong_every=6, seed=0):
+    """Three clusters; every sixth label is wrong."""
+    rng = np.random.default_rng(seed)
+    true = np.repeat(np.arange(3), each)
+    values = (rng.normal(size=(len(true), 8)) + 4 * np.eye(8)[true]).astype(np.float32)
+    given = np.where(np.arange(len(true)) % wrong_every == 0, (true + 1) % 3, true)
+    return values, true, given
+
+
+def names(labels):
+    return np.array(CLASSES)[labels]
+
+
+def cmw(*words):
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """An .npz with planted errors, and what an audit of it left."""
+    folder = tmp_path_factory.mktemp("audit")
+    values, true, given = planted()
+    np.savez(
+        folder / "own.npz", X=values, y=names(given), split=np.where(np.arange(180) % 5, "train", "test")
+    )
+    done = cmw("audit", folder / "own.npz", "--out", folder / "out")
+    assert done.exit_code == 0, done.output
+    return folder, true, given
+
+
+def test_the_list_holds_the_wrong_labels_and_suggests_the_right_ones():
+    values, true, given = planted()
+    found = audit(values, names(given))
+    assert isinstance(found, Audit)
+    listed, wrong = set(found.listed["id"]), set(np.flatnonzero(true != given))
+    assert len(listed & wrong) >= 0.9 * len(wrong)
+    assert len(listed & wrong) >= 0.9 * len(listed)
+    rows = found.listed[found.listed["id"].isin(wrong)]
+    assert (rows["suggested"].to_numpy() == names(true)[rows["id"]]).mean() > 0.9
+    assert found.notes["noise"]["low"] <= (true != given).mean() <= found.notes["noise"]["high"]
+    assert found.suspects["rank"].tolist() == list(range(1, 181))
+    assert found.suspects["margin"].is_monotonic_decreasing
+
+
+def test_the_same_seed_gives_the_same_audit():
+    values, _, given = planted(20)
+    first, again = (audit(values, names(given), folds=2, seed=3) for _ in range(2))
+    pd.testing.assert_frame_equal(first.suspects, again.suspects)
+
+
+def test_without_folds_there_are_ranks_and_no_estimates():
+    values, _, given = planted(30)
+    found = audit(values, names(given), folds=0)
+    assert found.transition is None and found.notes["noise"] is None
+    assert found.suspects["loss"].isna().all() and found.classes["noise_in"].isna().all()
+
+
+def test_a_class_of_fewer_samples_than_folds_is_ranked_and_not_estimated():
+    values, _, given = planted(30)
+    labels = names(given).astype(object)
+    labels[:2] = "rare"
+    found = audit(values, labels)
+    rare = found.classes.set_index("name").loc["rare"]
+    assert rare["count"] == 2 and np.isnan(rare["noise_in"])
+    assert rare["action"] == "too few samples to estimate anything: look at all 2"
+    assert found.suspects[found.suspects["given"] == "rare"]["loss"].isna().all()
+
+
+def test_trusted_rows_are_never_suspects():
+    values, true, given = planted()
+    trusted = (true == given) & (np.arange(180) % 4 == 1)
+    found = audit(values, names(given), trusted=trusted, folds=0)
+    assert found.notes["meta_set"] == "trusted"
+    assert not set(found.listed["id"]) & set(np.flatnonzero(trusted))
+
+
+def test_equal_samples_under_two_labels_are_errors_without_a_model():
+    values, _, given = planted()
+    values[1] = values[70]
+    values[3] = values[4]
+    found = audit(values, names(given), folds=0)
+    assert given[1] != given[70] and given[3] == given[4]
+    assert found.conflicts["id"].tolist() == [1, 70]
+    assert found.notes["conflicts"] == 1
+
+
+def test_pictures_are_audited_by_their_pixels():
+    rng = np.random.default_rng(0)
+    true = np.arange(60) % 2
+    images = rng.integers(0, 60, (60, 8, 8, 1)).astype(np.uint8)
+    images[true == 1, 2:6, 2:6] += 150
+    given = true.copy()
+    given[:6] = 1 - given[:6]
+    found = audit(images, given, folds=0, backbone="none")
+    assert set(found.suspects["id"][:5]) <= set(range(6))
+    assert found.picture(0).shape == (32, 32, 3)
+
+
+def test_an_audit_leaves_its_files_and_a_model(stored):
+    folder, true, _ = stored
+    left = {file.name for file in (folder / "out").iterdir()}
+    assert left >= {"suspects.csv", "suspects.parquet", "classes.csv", "transition.csv", "audit.json"}
+    assert left >= {"report.html", "model", "weighting"}
+    summary = json.loads((folder / "out" / "audit.json").read_text())
+    assert summary["train"] == 144 and summary["test"] == 36 and summary["test_accuracy"] > 60
+    model = load_classifier(folder / "out")
+    values = np.load(folder / "own.npz")["X"]
+    assert np.mean(np.array(model.predict(values)) == names(true)) > 0.9
+
+
+def test_predict_says_a_class_for_every_sample(stored):
+    folder, _, _ = stored
+    done = cmw("predict", folder / "out", folder / "own.npz")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "sample,label,probability" and len(lines) == 181
+    assert {line.split(",")[1] for line in lines[1:]} <= set(CLASSES)
+
+
+def test_the_same_command_again_trains_nothing_and_says_the_same(stored, monkeypatch):
+    folder, _, _ = stored
+    before = (folder / "out" / "suspects.csv").read_bytes()
+    steps = []
+    monkeypatch.setattr("cmw_pipeline.training.loop._step", lambda *a: steps.append(1))
+    assert cmw("audit", folder / "own.npz", "--out", folder / "out").exit_code == 0
+    assert not steps and (folder / "out" / "suspects.csv").read_bytes() == before
+
+
+def test_more_noise_than_allowed_is_an_exit_code(stored):
+    folder, _, _ = stored
+    assert cmw("audit", folder / "own.npz", "--out", folder / "out", "--fail-above", "0.05").exit_code == 3
+    assert cmw("audit", folder / "own.npz", "--out", folder / "out", "--fail-above", "0.5").exit_code == 0
+
+
+def test_a_review_replaces_labels_and_certifies_the_list(stored, tmp_path):
+    folder, true, given = stored
+    suspects = pd.read_csv(folder / "out" / "suspects.csv")
+    drawn = suspects[suspects["sampled"]]
+    wrong = true[drawn["id"]] != given[drawn["id"]]
+    rows = {
+        "id": drawn["id"],
+        "verdict": np.where(wrong, "y", "n"),
+        "label": np.where(wrong, names(true[drawn["id"]]), ""),
+        "sampled": True,
+    }
+    pd.DataFrame(rows)[list(REVIEW_COLUMNS)].to_csv(tmp_path / "reviewed.csv", index=False)
+    done = cmw(
+        "audit",
+        folder / "own.npz",
+        "--fast",
+        "--out",
+        tmp_path / "out",
+        "--review",
+        tmp_path / "reviewed.csv",
+    )
+    assert done.exit_code == 0, done.output
+    summary = json.loads((tmp_path / "out" / "audit.json").read_text())
+    certificate = summary["certificate"]
+    assert certificate["reviewed"] == len(drawn) and certificate["wrong"] == wrong.sum()
+    assert 0 < certificate["precision_at_least"] < wrong.mean()
+    after = pd.read_csv(tmp_path / "out" / "suspects.csv").set_index("id").loc[drawn["id"]]
+    assert (after["given"].to_numpy() == names(true)[drawn["id"]]).all() and not after["in_list"].any()
+
+
+REVIEWS = {
+    "id,verdict,sampled\n1,y,1\n": "no column 'label'",
+    "id,verdict,label,sampled\n180,y,ant,1\n": "line 2: id '180'",
+    "id,verdict,label,sampled\n1,maybe,,1\n": "line 2: verdict 'maybe'",
+    "id,verdict,label,sampled\n1,n,,1\n2,y,owl,1\n": "line 3: label 'owl' is no class",
+    "id,verdict,label,sampled\n1,n,,1\n1,n,,1\n": "the id 1 stands there twice",
+}
+
+
+@pytest.mark.parametrize("text", REVIEWS)
+def test_a_bad_review_is_refused(stored, tmp_path, text):
+    (tmp_path / "reviewed.csv").write_text(text)
+    done = cmw(
+        "audit", stored[0] / "own.npz", "--out", tmp_path / "out", "--review", tmp_path / "reviewed.csv"
+    )
+    assert done.exit_code == 3 and REVIEWS[text] in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_audited_is_said_in_one_line(tmp_path):
+    done = cmw("audit", "nowhere")
+    assert done.exit_code == 2 and done.stderr.startswith("cmw: nowhere: no such file or folder")
+    values, _, given = planted(10)
+    with pytest.raises(ConfigError, match="'sgd' is no method of an audit"):
+        audit(values, names(given), method="sgd")
+    with pytest.raises(IntegrityError, match="not a classifier of an audit"):
+        load_classifier(tmp_path)

@@ -1,0 +1,187 @@
+"""What people have: folders, tables and arrays; what is read, what is refused, and how it is divided."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cmw_pipeline.data.own import Columns, own_arrays, read_own
+from cmw_pipeline.data.own.divide import divide, units
+from cmw_pipeline.errors import ConfigError, IntegrityError
+from cmw_pipeline.types import TEST, TRAIN
+
+
+def picture(file, value):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((6, 5, 3), value, dtype=np.uint8)).save(file)
+
+
+def class_folders(root, each=10, parts=("",)):
+    for place, part in enumerate(parts):
+        for number, name in enumerate(("cat", "dog")):
+            for row in range(each):
+                picture(root / part / name / f"{row}.png", 100 * place + 20 * number + row)
+    return root
+
+
+def vectors(count=40, dimensions=3, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, dimensions)).astype(np.float32)
+
+
+def written(file, text):
+    file.write_text(text)
+    return file
+
+
+# --- what is read
+
+
+def test_class_folders_give_classes_and_a_split_where_there_is_none(tmp_path):
+    data = read_own(class_folders(tmp_path))
+    assert data.class_names == ("cat", "dog")
+    assert data.rows["path"].tolist() == [f"{name}/{row}.png" for name in ("cat", "dog") for row in range(10)]
+    assert data.labels.tolist() == [0] * 10 + [1] * 10
+    assert len(data.where(TEST)) == 4
+
+
+def test_folders_of_splits_are_the_split(tmp_path):
+    data = read_own(class_folders(tmp_path, 3, ("train", "val")))
+    assert data.rows["split"].tolist() == [TRAIN] * 6 + [TEST] * 6
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_metadata_file_names_the_pictures(tmp_path, suffix):
+    frame = pd.DataFrame({"file_name": [f"{row}.png" for row in range(10)], "label": ["a", "b"] * 5})
+    for row in range(10):
+        picture(tmp_path / f"{row}.png", row)
+    write = {
+        "csv": lambda file: frame.to_csv(file, index=False),
+        "jsonl": lambda file: frame.to_json(file, orient="records", lines=True),
+        "parquet": frame.to_parquet,
+    }
+    write[suffix](tmp_path / f"metadata.{suffix}")
+    data = read_own(tmp_path)
+    assert data.class_names == ("a", "b") and data.root == tmp_path and len(data.rows) == 10
+
+
+def test_a_table_of_features_with_every_column(tmp_path):
+    frame = pd.DataFrame(vectors(), columns=["f0", "f1", "f2"])
+    frame["kind"] = ["x", "NA"] * 20
+    frame["split"] = ["train"] * 30 + ["validation"] * 10
+    frame["trusted"] = [1, 0] * 20
+    frame["clean_label"] = ["x"] * 39 + [""]
+    frame["group"] = "g"
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    data = read_own(tmp_path / "t.csv", Columns(label="kind"))
+    assert data.class_names == ("NA", "x") and data.features == ("f0", "f1", "f2")
+    assert np.allclose(data.vectors, vectors())
+    assert data.rows["trusted"].sum() == 20
+    assert data.rows["clean_label"].tolist() == [1] * 39 + [-1]
+    assert data.rows["unit"].nunique() == 1
+
+
+def test_whole_numbers_are_classes_in_their_order_however_they_are_stored(tmp_path):
+    for labels in ([10, 2, 10, 2] * 5, [10.0, 2.0, 10.0, 2.0] * 5):
+        frame = pd.DataFrame({"f": range(20), "label": labels})
+        frame.to_parquet(tmp_path / "t.parquet")
+        assert read_own(tmp_path / "t.parquet").class_names == ("2", "10")
+
+
+def test_npz_and_a_parquet_column_of_lists_are_the_same(tmp_path):
+    labels = np.arange(40) % 3
+    np.savez(tmp_path / "a.npz", embeddings=vectors(), labels=labels)
+    pd.DataFrame({"e": list(vectors()), "label": labels}).to_parquet(tmp_path / "b.parquet")
+    a, b = read_own(tmp_path / "a.npz"), read_own(tmp_path / "b.parquet")
+    assert np.array_equal(a.vectors, b.vectors)
+    assert a.rows.drop(columns="name").equals(b.rows.drop(columns="name"))
+
+
+def test_a_saved_dataset_has_the_names_of_its_classes(tmp_path):
+    table = pa.table({"embedding": vectors(20).tolist(), "label": [0, 1] * 10})
+    with pa.OSFile(str(tmp_path / "data.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as out:
+        out.write_table(table)
+    info = {"features": {"label": {"_type": "ClassLabel", "names": ["no", "yes"]}}}
+    written(tmp_path / "dataset_info.json", json.dumps(info))
+    written(tmp_path / "state.json", json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
+    data = read_own(tmp_path)
+    assert data.class_names == ("no", "yes") and data.vectors.shape == (20, 3)
+
+
+# --- what is refused
+
+TABLES = {
+    "column of labels": ("f,y2\n1,a\n", "no column of labels; there are f, y2"),
+    "one class": ("f,label\n1,a\n2,a\n", "every row has the label 'a'"),
+    "blanks": ("f,label\n1,a\n2,a \n3,b\n", "differ in blanks alone"),
+    "text": ("f,label\n1,a\nx,b\n", "column 'f' holds 'x', which is no number"),
+    "nan": ("f,label\n1,a\n,b\n3,b\n", "line 3: f is nan"),
+    "infinite": ("f,label\n1,a\ninf,b\n", "line 3: f is inf"),
+    "no label": ("f,label\n1,a\n2,\n3,b\n", "line 3: no label"),
+    "constant": ("f,label\n1,a\n1,b\n", "every feature is constant"),
+    "split": ("f,label,split\n1,a,train\n2,b,later\n", "line 3: split 'later'"),
+    "trusted": ("f,label,trusted\n1,a,1\n2,b,perhaps\n", "line 3: trusted 'perhaps'"),
+    "missing picture": ("path,label\nx.png,a\ny.png,b\n", "line 2: x.png: missing"),
+    "outside": ("path,label\n../x.png,a\n/etc/passwd,b\n", "line 3: /etc/passwd: outside the folder"),
+    "too many fields": ("f,label\n1,a\n2,b,3\n", "not a csv file"),
+    "nothing": ("f,label\n", "no rows"),
+    "clean label": ("f,label,clean_label\n1,a,a\n2,b,c\n", "the clean label 'c' is no row's label"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_bad_table_is_refused_in_one_place(tmp_path, case):
+    text, message = TABLES[case]
+    with pytest.raises((ConfigError, IntegrityError), match=message.replace(".", r"\.")):
+        read_own(written(tmp_path / "t.csv", text))
+
+
+def test_all_bad_rows_are_named_and_can_be_left_out(tmp_path):
+    rows = [f"{row if row % 7 else ''},{'ab'[row % 2]}" for row in range(1, 200)]
+    file = written(tmp_path / "t.csv", "f,label\n" + "\n".join(rows))
+    with pytest.raises(IntegrityError, match=r"28 of 199 rows(.|\n)*line 8: f is nan(.|\n)*and 8 more"):
+        read_own(file)
+    data = read_own(file, skip_bad=True)
+    assert len(data.rows) == 171 and data.left_out == 28
+
+
+@pytest.mark.parametrize("name", ["nowhere", "t.txt"])
+def test_what_is_no_dataset(tmp_path, name):
+    written(tmp_path / "t.txt", "x")
+    with pytest.raises(ConfigError):
+        read_own(tmp_path / name)
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    with pytest.raises(ConfigError, match=r"label has shape \(3,\); there are 40 samples"):
+        own_arrays(vectors(), ["a", "b", "c"])
+    with pytest.raises(ConfigError, match=r"expected \(N, D\) numbers"):
+        own_arrays(vectors().reshape(40, 3, 1), ["a", "b"] * 20)
+    with pytest.raises(IntegrityError, match="row 1: feature 2 is nan"):
+        own_arrays(np.array([[1, 2, 3], [1, 2, np.nan], [0, 0, 1]]), ["a", "b", "b"])
+
+
+# --- how it is divided
+
+
+def test_rows_of_equal_content_or_of_one_group_are_one_unit():
+    content, group = np.array(list("abbcdee")), np.array(["x", "x", "", "y", "", "", "y"])
+    assert units(content, group).tolist() == [0, 0, 0, 1, 2, 1, 1]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 200), st.integers(1, 6), st.integers(2, 6), st.integers(0, 1000))
+def test_parts_divide_no_unit_and_every_class_evenly(count, classes, parts, seed):
+    rng = np.random.default_rng(seed)
+    labels, unit = rng.integers(0, classes, count), rng.integers(0, count, count)
+    part = divide(labels, unit, parts, rng)
+    assert pd.Series(part).groupby(unit).nunique().max() == 1
+    alone = divide(labels, np.arange(count), parts, rng)
+    for label in range(classes):
+        sizes = np.bincount(alone[labels == label], minlength=parts)
+        assert sizes.max() - sizes.min() <= 1
+        assert sizes[-1] == sizes.min()
