@@ -5,6 +5,7 @@ import io
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +15,8 @@ from chromium import chromium, missing, opened
 
 from cmw_pipeline.audit.report import render, visible
 from cmw_pipeline.audit.result import REVIEW_COLUMNS
+from cmw_pipeline.audit.review import read_review, reviewed
+from cmw_pipeline.data.own import own_arrays
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -252,6 +255,23 @@ def test_every_row_of_the_random_sample_is_in_the_file_looked_at_or_not(show):
     frame = saved(seen)
     assert frame["id"].tolist() == audit.suspects.loc[audit.suspects["sampled"], "id"].astype(str).tolist()
     assert sorted(frame["verdict"]) == [""] * 9 + ["y"]
+
+
+def test_saved_review_is_what_the_audit_reads(show, tmp_path):
+    audit = made_up(120, HOSTILE, listed=12, sampled=6)
+    audit.suspects["id"] //= 3
+    data = own_arrays(np.eye(120, dtype=np.float32), audit.suspects["given"].tolist())
+    seen = show(audit)
+    seen.press("r", *"yyynsyyyyyyy", "Escape")
+    file = tmp_path / "reviewed.csv"
+    with seen.page.expect_download() as download:
+        seen.page.locator(".save:visible").click()
+    download.value.save_as(file)
+    review = read_review(file, data)
+    assert (review.certificate()["wrong"], review.certificate()["reviewed"]) == (4, 6)
+    wrong = audit.listed.set_index("id").loc[review.rows.loc[review.rows["verdict"] == "y", "id"]]
+    names = np.array(data.class_names, dtype=object)
+    assert names[reviewed(data, review).labels[wrong.index]].tolist() == wrong["suggested"].tolist()
 
 
 def test_a_mark_can_be_taken_back_and_made_again(show):
