@@ -15,17 +15,17 @@ from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.bias.long_tail import class_sizes, long_tail
 from cmw_pipeline.bias.symmetric import symmetric
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
+from cmw_pipeline.config.contracts import Biased, Raw
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.plan import Plan
 from cmw_pipeline.config.schema import Params
-from cmw_pipeline.data.raw import LABELS
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import open_stored, publish
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.runtime.seeds import stream
 from cmw_pipeline.stages import inject
 from cmw_pipeline.stages.base import make
-from cmw_pipeline.types import LABEL_COLUMNS, RAW_COLUMNS, TEST, TRAIN, UNUSED
+from cmw_pipeline.types import TEST, TRAIN, UNUSED
 
 CIFAR10 = np.repeat(np.arange(10, dtype=np.int16), 5000)
 CIFAR100 = np.repeat(np.arange(100, dtype=np.int16), 500)
@@ -323,14 +323,14 @@ def store_raw(plan, root, frame):
     artefact = plan.download("digits")
     with publish(artefact, {}, root) as draft:
         np.save(draft.path / "images.npy", np.zeros((len(frame), 8, 8, 1), np.uint8))
-        write_table(draft.path / LABELS, frame, RAW_COLUMNS)
+        write_table(draft.path / Raw.LABELS, frame, Raw.LABELS.columns)
 
 
 def injected(plan, root, bias):
     artefact = plan.inject(f"digits/{bias}")
     make(artefact, inject.run, root)
     stored = open_stored(root / artefact.path)
-    return read_table(stored.path / LABELS, LABEL_COLUMNS), stored
+    return read_table(stored.path / Raw.LABELS, Biased.LABELS.columns), stored
 
 
 @pytest.mark.parametrize("bias", ["none", "lt-20", *NOISE, "lt-10+other:sym-0.2"])

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from cmw_pipeline.bias.feature_dependent import solve_factor
+from cmw_pipeline.config.contracts import BiasRequest, DatasetRequest, Request
 from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.digits import read_digits
 from cmw_pipeline.data.label_files import label_digest, write_given
@@ -26,7 +27,7 @@ from cmw_pipeline.stages import download, inject
 from cmw_pipeline.stages.base import make
 
 RECORD = Path(__file__).with_name("golden_biases.json")
-SEED = 1
+SEED, NOTHING = 1, Request()
 _, LABELS, SPLIT = read_digits()
 CLEAN = LABELS[SPLIT == "train"]
 ROLLED = np.where(np.arange(len(CLEAN)) % 3 == 0, (CLEAN + 1) % 10, CLEAN).astype(np.int16)
@@ -75,9 +76,9 @@ def posterior():
 
 def project(root):
     """The inputs of every case: real digits, a teacher's posterior, a label file."""
-    raw = Artefact("download", "digits", {"source": "digits"})
+    raw = Artefact("download", "digits", DatasetRequest(source="digits"))
     make(raw, download.run, root)
-    teacher, labels = Artefact("train", "teacher", {}), Artefact("download", f"digits/{OWN}", {})
+    teacher, labels = Artefact("train", "teacher", NOTHING), Artefact("download", f"digits/{OWN}", NOTHING)
     stored(root, teacher, lambda out: write_array(out / "posterior.npy", posterior()))
     stored(root, labels, lambda out: write_given(out, ROLLED, None))
     return raw, {"teacher": teacher, "labels": labels}
@@ -87,7 +88,7 @@ def drawn(root, raw, inputs, source, bias):
     """A hash over the biased table and the candidate sets, as the stage writes them."""
     needed = {role: made for role, made in inputs.items() if (role == "teacher") == ("type" in bias)}
     needed = needed if "type" in bias or "file" in bias else {}
-    params = {"bias": bias, "seed": SEED, "source": source}
+    params = BiasRequest(source=source, bias=bias, seed=SEED)
     artefact = Artefact("inject", f"{source}/{bias}", params, {"raw": raw, **needed})
     make(artefact, inject.run, root)
     path = open_stored(root / artefact.path).path

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cmw_pipeline.config.contracts import DatasetRequest
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data import cifar
@@ -225,7 +226,7 @@ def test_an_array_that_announces_more_than_it_holds_is_refused_before_it_is_made
 
 
 def stage(root, source="cifar10", form="binary", **options):
-    artefact = Artefact("download", source, {"source": source, "form": form})
+    artefact = Artefact("download", source, DatasetRequest(source=source, form=form))
     make(artefact, functools.partial(download.run, **options), root)
     notes = json.loads((root / artefact.manifest).read_text())["notes"]
     return notes, read_raw(root / artefact.path)

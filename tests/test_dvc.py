@@ -11,9 +11,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 from project import Project, new_project
 
+from cmw_pipeline.config.contracts import Page
 from cmw_pipeline.io.manifests import open_stored
 from cmw_pipeline.tables.numbers import numbers
-from cmw_pipeline.types import ROW_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 
@@ -184,7 +184,7 @@ def rows(values):
         for seed, value in enumerate(found)
     ]
     other = [record | {"protocol": "best", "value": 0.0} for record in records]
-    return pd.DataFrame(records + other)[list(ROW_COLUMNS)]
+    return pd.DataFrame(records + other)[list(Page.ROWS.columns)]
 
 
 def test_the_numbers_are_the_means_of_the_rows():

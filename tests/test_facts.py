@@ -21,6 +21,7 @@ from cmw_pipeline.bias.samples import Draw
 from cmw_pipeline.config import facts as facts_room
 from cmw_pipeline.config.bias_kinds import ANY_MAP, KINDS, RATE, Kind, Variant
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
+from cmw_pipeline.config.contracts import DatasetRequest
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.facts import Row, read
 from cmw_pipeline.config.origins import Archive, Archives, archives
@@ -136,7 +137,7 @@ def toy(monkeypatch, tmp_path):
 
 
 def made(root, **options):
-    artefact = Artefact("download", "toy", Dataset(source="toy").model_dump(exclude={"teacher"}))
+    artefact = Artefact("download", "toy", DatasetRequest(source="toy"))
     make(artefact, functools.partial(download.run, **options), root)
     stored = open_stored(root / artefact.path)
     return read_raw(stored.path), stored.manifest["notes"]
@@ -145,7 +146,7 @@ def made(root, **options):
 def test_a_dataset_of_plain_files_needs_facts_and_a_reader_alone(toy, tmp_path):
     folder, images = toy
     (found, frame), notes = made(tmp_path, local=folder)
-    assert (found == images).all() and len(frame) == 20
+    assert (found == images).all() and len(frame["label"]) == 20
     assert notes == {"origin": "files", "verified": True}
 
 

@@ -13,6 +13,7 @@ import tree_factory
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from cmw_pipeline.config.contracts import Biased, BiasRequest, DatasetRequest, MetaSet, MetaSetRequest
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.listings import fault_of
@@ -25,7 +26,6 @@ from cmw_pipeline.io.manifests import open_stored
 from cmw_pipeline.io.tables import read_table
 from cmw_pipeline.stages import download, inject, metaset
 from cmw_pipeline.stages.base import make
-from cmw_pipeline.types import LABEL_COLUMNS, META_COLUMNS
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +35,11 @@ def in_this_process(monkeypatch):
 
 def downloaded(root, source, folder, **words):
     """The notes, and the rows of labels and files together, of a dataset read from a folder."""
-    artefact = Artefact("download", source, {"source": source, "form": "binary"})
+    artefact = Artefact("download", source, DatasetRequest(source=source, form="binary"))
     make(artefact, functools.partial(download.run, local=folder, **words), root)
     path = root / artefact.path
-    rows = read_labels(path).merge(read_files(path), on="index", validate="one_to_one")
+    labels, files = pd.DataFrame(read_labels(path)), read_files(path).to_pandas()
+    rows = labels.merge(files, on="index", validate="one_to_one")
     return open_stored(path).manifest["notes"], rows
 
 
@@ -121,10 +122,10 @@ def test_a_file_is_known_by_its_size_and_sum(tmp_path):
 
 def biased(root, source, folder, bias="none"):
     downloaded(root, source, folder)
-    raw = Artefact("download", source, {"source": source, "form": "binary"})
-    artefact = Artefact("inject", f"x/{bias}", {"bias": bias, "seed": 1, "source": source}, {"raw": raw})
+    raw = Artefact("download", source, DatasetRequest(source=source, form="binary"))
+    artefact = Artefact("inject", f"x/{bias}", BiasRequest(source=source, bias=bias, seed=1), {"raw": raw})
     make(artefact, inject.run, root)
-    return artefact, read_table(root / artefact.path / "labels.parquet", LABEL_COLUMNS)
+    return artefact, read_table(root / artefact.path / "labels.parquet", Biased.LABELS.columns)
 
 
 def test_nobody_knows_the_clean_label_of_an_image_from_the_web(tmp_path):
@@ -139,16 +140,16 @@ def test_nobody_knows_the_clean_label_of_an_image_from_the_web(tmp_path):
 def test_trustworthy_images_of_ones_own_are_the_meta_set(tmp_path):
     tree = tree_factory.class_folders(tmp_path / "tree", 3, meta=2)
     source, table = biased(tmp_path, "folder-3", tree)
-    artefact = Artefact("metaset", "x", {"rule": "clean-2", "seed": 1}, {"biased": source})
+    artefact = Artefact("metaset", "x", MetaSetRequest(rule="clean-2", seed=1), {"biased": source})
     make(artefact, metaset.run, tmp_path)
-    chosen = read_table(tmp_path / artefact.path / "metaset.parquet", META_COLUMNS)
+    chosen = read_table(tmp_path / artefact.path / "metaset.parquet", MetaSet.SAMPLES.columns)
     assert set(chosen["index"]) == set(table.loc[table["split"] == "unused", "index"])
     assert np.bincount(chosen["label"]).tolist() == [2, 2, 2]
 
 
 def test_without_them_there_is_no_clean_meta_set(tmp_path):
     source, _ = biased(tmp_path, "folder-3", tree_factory.class_folders(tmp_path / "tree", 3))
-    artefact = Artefact("metaset", "x", {"rule": "clean-2", "seed": 1}, {"biased": source})
+    artefact = Artefact("metaset", "x", MetaSetRequest(rule="clean-2", seed=1), {"biased": source})
     with pytest.raises(ConfigError, match="not known"):
         make(artefact, metaset.run, tmp_path)
 

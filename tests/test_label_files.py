@@ -18,17 +18,25 @@ from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.bias.feature_dependent import top_two
 from cmw_pipeline.bias.transition import asymmetric_matrix, symmetric_matrix, transition
 from cmw_pipeline.config.bias_names import parse_bias
+from cmw_pipeline.config.contracts import (
+    Biased,
+    BiasRequest,
+    DatasetRequest,
+    LabelFileRequest,
+    PretrainedRequest,
+    Raw,
+)
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.label_files import LabelFile
 from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.label_files import label_digest, read_given, read_label_file, write_given
-from cmw_pipeline.data.raw import LABELS
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import open_stored, publish
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.stages import download, inject
 from cmw_pipeline.stages.base import make
-from cmw_pipeline.types import LABEL_COLUMNS, RAW_COLUMNS, TEST, TRAIN, UNUSED
+from cmw_pipeline.stages.labels_at_hand import place_labels
+from cmw_pipeline.types import TEST, TRAIN, UNUSED
 
 REAL = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "noise_labels"
 TRAINING = 1437
@@ -280,26 +288,26 @@ def raw_artefact(root):
     labels[is_train], labels[~is_train] = CLEAN, np.arange(360) % 10
     index = np.arange(len(labels), dtype=np.int32)
     frame = pd.DataFrame({"index": index, "label": labels, "split": np.where(is_train, TRAIN, TEST)})
-    artefact = Artefact("download", "digits", {"source": "digits"})
+    artefact = Artefact("download", "digits", DatasetRequest(source="digits"))
     with publish(artefact, {}, root) as draft:
         np.save(draft.path / "images.npy", np.zeros((len(frame), 8, 8, 1), np.uint8))
-        write_table(draft.path / LABELS, frame, RAW_COLUMNS)
+        write_table(draft.path / Raw.LABELS, frame, Raw.LABELS.columns)
     return artefact
 
 
 def label_artefact(step, source="digits"):
-    return Artefact("download", f"{source}/{step}", {"source": source, "labels": step})
+    return Artefact("download", f"{source}/{step}", LabelFileRequest(source=source, labels=step))
 
 
 def biased_artefact(raw, bias, **inputs):
-    params = {"bias": bias, "seed": 1, "source": "digits"}
+    params = BiasRequest(source="digits", bias=bias, seed=1)
     return Artefact("inject", f"digits/{bias}", params, {"raw": raw, **inputs})
 
 
 def injected(artefact, root):
     make(artefact, inject.run, root)
     stored = open_stored(root / artefact.path)
-    table = read_table(stored.path / LABELS, LABEL_COLUMNS)
+    table = read_table(stored.path / Raw.LABELS, Biased.LABELS.columns)
     return table, stored.manifest["notes"]
 
 
@@ -324,7 +332,7 @@ def published(monkeypatch):
 def test_own_labels_become_a_biased_table(tmp_path):
     raw, labels = raw_artefact(tmp_path), label_artefact(OWN)
     biased = biased_artefact(raw, f"{OWN}+other:sym-0.1", labels=labels)
-    inject.place_labels(biased, save(tmp_path, "mine.json", NOISY), tmp_path)
+    place_labels(biased, save(tmp_path, "mine.json", NOISY), tmp_path)
     table, notes = injected(biased, tmp_path)
     train = table[table["split"] == TRAIN]
     drawn = train["label"].to_numpy()
@@ -354,7 +362,7 @@ def test_labels_at_random_need_a_word(tmp_path):
 def test_rows_beyond_a_published_file_are_left_out(tmp_path, published):
     raw, labels = raw_artefact(tmp_path), label_artefact("plc:type1-0.3")
     biased = biased_artefact(raw, "lt-2+plc:type1-0.3", labels=labels)
-    inject.place_labels(biased, save(tmp_path, "l.csv", NOISY[:1200]), tmp_path)
+    place_labels(biased, save(tmp_path, "l.csv", NOISY[:1200]), tmp_path)
     table, notes = injected(biased, tmp_path)
     samples = table[table["split"] != TEST]
     kept = (samples["split"] == TRAIN).to_numpy()
@@ -371,11 +379,11 @@ def test_other_labels_than_the_published_need_a_word(tmp_path, published):
     changed[7] = CLEAN[7] if changed[7] != CLEAN[7] else (CLEAN[7] + 1) % 10
     file = save(tmp_path, "l.npy", changed)
     with pytest.raises(IntegrityError, match=r"not the published labels.*\n.*--accept-unverified"):
-        inject.place_labels(biased, file, tmp_path)
-    inject.place_labels(biased, file, tmp_path, accept_unverified=True)
+        place_labels(biased, file, tmp_path)
+    place_labels(biased, file, tmp_path, accept_unverified=True)
     assert injected(biased, tmp_path)[1]["verified"] is False
     with pytest.raises(IntegrityError, match=r"not the labels in .*\n.*remove that folder"):
-        inject.place_labels(biased, save(tmp_path, "right.npy", NOISY[:1200]), tmp_path)
+        place_labels(biased, save(tmp_path, "right.npy", NOISY[:1200]), tmp_path)
 
 
 def test_a_published_file_of_another_length_is_refused_whatever_is_said(tmp_path, published):
@@ -390,15 +398,15 @@ def test_own_labels_are_those_that_the_name_says(tmp_path):
     biased = biased_artefact(raw, "file-0123456789ab", labels=label_artefact("file-0123456789ab"))
     file = save(tmp_path, "l.npy", NOISY)
     with pytest.raises(IntegrityError, match=rf"its labels are {OWN}\nHint: name the bias {OWN}"):
-        inject.place_labels(biased, file, tmp_path)
+        place_labels(biased, file, tmp_path)
     with pytest.raises(ConfigError, match=rf"reads no label file\nHint: write digits/{OWN} for the labels"):
-        inject.place_labels(biased_artefact(raw, "type1-0.35"), file, tmp_path)
+        place_labels(biased_artefact(raw, "type1-0.35"), file, tmp_path)
     with pytest.raises(ConfigError, match=rf"no address.*\n.*cmw download digits/{OWN} --from FILE"):
         make(label_artefact(OWN), download.run, tmp_path)
 
 
 def teacher(root, posterior):
-    artefact = Artefact("train", "teacher", {"made": "for a test"})
+    artefact = Artefact("train", "teacher", PretrainedRequest(pretrained="for a test"))
     with publish(artefact, {}, root) as draft:
         np.save(draft.path / "posterior.npy", posterior)
     return artefact

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cmw_pipeline.config.contracts import Biased, MetaSet, Raw
 from cmw_pipeline.config.plan import Plan
 from cmw_pipeline.config.schema import Params
-from cmw_pipeline.data.raw import LABELS
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.manifests import open_stored, publish
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.stages import inject, metaset
 from cmw_pipeline.stages.base import make
-from cmw_pipeline.types import LABEL_COLUMNS, META_COLUMNS, RAW_COLUMNS, TEST, TRAIN, UNUSED
+from cmw_pipeline.types import TEST, TRAIN, UNUSED
 
 
 @pytest.fixture
@@ -46,23 +46,23 @@ def biased_by(plan, root, bias, per_class=40, test=20):
     frame = pd.DataFrame({"index": np.arange(len(label), dtype=np.int32), "label": label, "split": split})
     with publish(plan.download("digits"), {}, root) as draft:
         np.save(draft.path / "images.npy", np.zeros((len(frame), 8, 8, 1), np.uint8))
-        write_table(draft.path / LABELS, frame, RAW_COLUMNS)
+        write_table(draft.path / Raw.LABELS, frame, Raw.LABELS.columns)
     artefact = plan.inject(f"digits/{bias}")
     make(artefact, inject.run, root)
-    return read_table(root / artefact.path / LABELS, LABEL_COLUMNS)
+    return read_table(root / artefact.path / Raw.LABELS, Biased.LABELS.columns)
 
 
 def biased_as(plan, root, bias, table):
     """A biased table written by hand."""
     with publish(plan.inject(f"digits/{bias}"), {}, root) as draft:
-        write_table(draft.path / LABELS, table, LABEL_COLUMNS)
+        write_table(draft.path / Raw.LABELS, table, Biased.LABELS.columns)
 
 
 def chosen(plan, root, name):
     artefact = plan.metaset(f"digits/{name}")
     make(artefact, metaset.run, root)
     stored = open_stored(root / artefact.path)
-    return read_table(stored.path / "metaset.parquet", META_COLUMNS), stored
+    return read_table(stored.path / "metaset.parquet", MetaSet.SAMPLES.columns), stored
 
 
 def labels(rows, clean=None, split=TRAIN):

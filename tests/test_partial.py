@@ -13,6 +13,7 @@ from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.bias.partial import candidate_sets, draw_candidates
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.bias_names import BiasStep, format_bias, parse_bias
+from cmw_pipeline.config.contracts import Biased, Run
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.io.manifests import open_stored
 from cmw_pipeline.io.tables import read_table
@@ -22,7 +23,7 @@ from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.stages import download, inject, metaset, train
 from cmw_pipeline.stages.base import make
 from cmw_pipeline.training.loop import train as train_loop
-from cmw_pipeline.types import LABEL_COLUMNS, SAMPLE_COLUMNS, TEST
+from cmw_pipeline.types import TEST
 from cmw_pipeline.types import TRAIN as SPLIT_TRAIN
 
 LABELS = np.repeat(np.arange(10, dtype=np.int16), 2000)
@@ -234,8 +235,8 @@ def project(tmp_path_factory):
 def test_the_table_carries_the_candidates_and_no_clean_label(project):
     root, plan = project
     biased = open_stored(root / plan.inject(BIASED).path)
-    table = read_table(biased.path / "labels.parquet", LABEL_COLUMNS)
-    sets = np.load(biased.path / inject.CANDIDATES)
+    table = read_table(biased.path / "labels.parquet", Biased.LABELS.columns)
+    sets = np.load(biased.path / Biased.CANDIDATES)
     trained = (table["split"] == SPLIT_TRAIN).to_numpy()
     rows = np.arange(len(table))
     assert sets.shape == (len(table), 10)
@@ -254,15 +255,17 @@ def test_other_biases_have_no_candidates(project):
     make(plan.inject("digits/sym-0.2"), inject.run, root)
     path = root / plan.inject("digits/sym-0.2").path
     assert sorted(p.name for p in path.iterdir()) == ["labels.parquet", "manifest.json"]
-    assert inject.read_candidates(path, np.arange(5)) is None
+    assert not (path / Biased.CANDIDATES).exists()
 
 
 def test_cmw_net_trains_on_what_proden_says(project):
     """The labels that the second stage was given are the first one's choice, and better than a draw."""
     root, plan = project
-    table = read_table(root / plan.inject(BIASED).path / "labels.parquet", LABEL_COLUMNS)
-    sets = np.load(root / plan.inject(BIASED).path / inject.CANDIDATES)
-    second = read_table(root / plan.train(f"{BIASED}/both/quick/seed0").path / train.SAMPLES, SAMPLE_COLUMNS)
+    table = read_table(root / plan.inject(BIASED).path / "labels.parquet", Biased.LABELS.columns)
+    sets = np.load(root / plan.inject(BIASED).path / Biased.CANDIDATES)
+    second = read_table(
+        root / plan.train(f"{BIASED}/both/quick/seed0").path / Run.SAMPLES, Run.SAMPLES.columns
+    )
     seen = second.merge(table, on="index", suffixes=("", "_drawn"))
     assert sets[seen["index"], seen["label"]].all()
     right = (seen["label"] == seen["clean_label"]).mean()

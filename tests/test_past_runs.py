@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
+from cmw_pipeline.config.contracts import Page
 from cmw_pipeline.config.plan import Cell
 from cmw_pipeline.engine.past_runs import START_MIB, START_MINUTES, estimate, like, mebibytes, minutes
-from cmw_pipeline.types import ROW_COLUMNS
 
 RUN = "digits/asym-0.4/erm/short/seed7"
 UNKNOWN = "digits/none/gce/short/seed0"
@@ -13,7 +13,7 @@ UNKNOWN = "digits/none/gce/short/seed0"
 
 def row(run, device, seconds, peak, method="erm"):
     blank = {"string": "x", "bool": False}
-    values = {name: blank.get(kind, 0) for name, kind in ROW_COLUMNS.items()}
+    values = {name: blank.get(kind, 0) for name, kind in Page.ROWS.columns.items()}
     known = {"run": run, "dataset": "digits", "method": method, "recipe": "short", "device": device}
     return values | known | {"seconds": seconds, "peak_mib": peak}
 

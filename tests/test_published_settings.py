@@ -21,7 +21,7 @@ SGD = {"name": "sgd", "lr": 0.01, "momentum": 0.9, "nesterov": False, "weight_de
 HALVES = {"epochs": 80, "batch_size": 64, "schedule.milestones": [40], "schedule.factor": 0.1}
 """80 epochs, a tenth of the rate from epoch 40 on; the warm-up takes batches of 64."""
 SELFIE = {
-    "optimizer": {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
+    "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
     "schedule.milestones": [50, 75],
     "schedule.factor": 0.2,
     "epochs": 100,
@@ -79,7 +79,7 @@ def at(request, place):
 
 @pytest.mark.parametrize(("table", "label"), ROWS)
 def test_a_row_is_asked_for_as_published(table, label):
-    requests = [PLAN.run(c).params for c in PLAN.cells(table) if PLAN.options(c).label == label]
+    requests = [PLAN.run(c).request.whole for c in PLAN.cells(table) if PLAN.options(c).label == label]
     assert requests
     for part, settings in zip(("method", "recipe"), ROWS[table, label], strict=True):
         for request in requests:

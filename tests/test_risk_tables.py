@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score
 
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.contracts import Page, Run
 from cmw_pipeline.config.plan import Cell
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import publish
@@ -19,7 +20,6 @@ from cmw_pipeline.metrics.selective import COVERAGES, CURVE
 from cmw_pipeline.stages.table import make_table
 from cmw_pipeline.tables.figures import bar_figure, risk_figure
 from cmw_pipeline.tables.risk import risk_rows
-from cmw_pipeline.types import PREDICTION_COLUMNS, ROW_COLUMNS, RUN_COLUMNS
 
 BODY = """
 build: [risks]
@@ -58,7 +58,7 @@ def predictions(seed, dropout=True, size=40):
     if not dropout:
         scores["mc_dropout"] = np.full(size, np.nan)
     columns = {"index": np.arange(size), "label": label, "prediction": prediction}
-    return pd.DataFrame(columns | scores).astype(PREDICTION_COLUMNS)
+    return pd.DataFrame(columns | scores).astype(Run.PREDICTIONS.columns)
 
 
 def seed_of(cell):
@@ -74,10 +74,12 @@ def fake_runs(root, plan, skip=(), dropout=True):
         rows = [(protocol, "test", "accuracy", 70.0, 3) for protocol in ("last", "best")]
         with publish(run, {}, root) as draft:
             write_table(
-                draft.path / "rows.parquet", pd.DataFrame(rows, columns=list(RUN_COLUMNS)), RUN_COLUMNS
+                draft.path / "rows.parquet",
+                pd.DataFrame(rows, columns=list(Run.ROWS.columns)),
+                Run.ROWS.columns,
             )
             found = predictions(seed_of(cell), dropout)
-            write_table(draft.path / "predictions.parquet", found, PREDICTION_COLUMNS)
+            write_table(draft.path / "predictions.parquet", found, Run.PREDICTIONS.columns)
             draft.notes["device"] = "cpu"
         file = root / run.manifest
         assert json.loads(file.read_text())["notes"]
@@ -152,7 +154,7 @@ def test_the_page_says_what_it_shows(project):
     assert "AURC: the area under the risk-coverage curve" in page
     assert "Best epoch" not in page
     assert "](risks.png)" in page
-    rows = read_table(root / "results" / "risks.parquet", ROW_COLUMNS)
+    rows = read_table(root / "results" / "risks.parquet", Page.ROWS.columns)
     assert {"accuracy", "confidence:AURC", "mc_dropout:error@70"} <= set(rows["metric"])
 
 
@@ -204,9 +206,9 @@ def test_options_that_are_not_set_enter_no_digest(tmp_path):
         table.update(metric="accuracy")
         del table["scores"], table["caption"]
 
-    request = a_plan(tmp_path, plain).table("risks").params
+    request = a_plan(tmp_path, plain).table("risks").request.chosen
     assert not {"scores", "caption", "figure", "quoted"} & set(request)
-    assert {"scores", "caption"} <= set(a_plan(tmp_path).table("risks").params)
+    assert {"scores", "caption"} <= set(a_plan(tmp_path).table("risks").request.chosen)
 
 
 # --- figures

@@ -14,6 +14,7 @@ from tiny import loss_of, options, state, task
 from torch import nn
 
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.contracts import Biased, Run
 from cmw_pipeline.config.schema import Network
 from cmw_pipeline.errors import NumericsError
 from cmw_pipeline.io.tables import read_table
@@ -27,7 +28,7 @@ from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.stages import download, inject, train
 from cmw_pipeline.stages.base import make
 from cmw_pipeline.training.evaluate import dropout_variance, predict
-from cmw_pipeline.types import LABEL_COLUMNS, PREDICTION_COLUMNS, RUN_COLUMNS, TEST
+from cmw_pipeline.types import TEST
 
 # --- metrics
 
@@ -442,7 +443,7 @@ def predictions(project, method, network="quick"):
     root, plan = project
     artefact = plan.train(f"{BIASED}/{method}/{network}/seed0")
     make(artefact, lambda job: train.run(job, torch.device("cpu"), StopRequest()), root)
-    return root / artefact.path, read_table(root / artefact.path / train.PREDICTIONS, PREDICTION_COLUMNS)
+    return root / artefact.path, read_table(root / artefact.path / Run.PREDICTIONS, Run.PREDICTIONS.columns)
 
 
 @pytest.mark.parametrize("method", ["erm", "selective-net", "deep-gamblers", "sat"])
@@ -450,7 +451,7 @@ def test_what_a_run_is_sure_of_is_right_more_often(project, method):
     """Some digits are often given the label of another: a score must doubt those, on the test set."""
     path, found = predictions(project, method)
     wrong = (found["prediction"] != found["label"]).to_numpy()
-    rows = read_table(path / train.ROWS, RUN_COLUMNS)
+    rows = read_table(path / Run.ROWS, Run.ROWS.columns)
     last = rows[(rows["protocol"] == "last") & (rows["metric"] == "accuracy")]["value"].item()
     assert 100 * (1 - wrong.mean()) == pytest.approx(last)
     assert 2 < 100 * wrong.mean() < 60
@@ -463,7 +464,7 @@ def test_what_a_run_is_sure_of_is_right_more_often(project, method):
 def test_every_test_sample_is_there_once(project):
     _, found = predictions(project, "erm")
     root, plan = project
-    table = read_table(root / plan.inject(BIASED).path / "labels.parquet", LABEL_COLUMNS)
+    table = read_table(root / plan.inject(BIASED).path / "labels.parquet", Biased.LABELS.columns)
     test = table[table["split"] == TEST]
     assert (found["index"].to_numpy() == test["index"].to_numpy()).all()
     assert (found["label"].to_numpy() == test["clean_label"].to_numpy()).all()

@@ -11,6 +11,7 @@ from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.bias.few_labels import labelled_sets
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.bias_names import BiasStep, format_bias, parse_bias
+from cmw_pipeline.config.contracts import Biased
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.errors import ConfigError
@@ -20,7 +21,6 @@ from cmw_pipeline.methods.registry import build
 from cmw_pipeline.stages import download, inject
 from cmw_pipeline.stages.base import make
 from cmw_pipeline.training.batches import Meta, pick_meta_rows
-from cmw_pipeline.types import LABEL_COLUMNS
 
 PARAMS = """
 build: [tiny]
@@ -123,8 +123,8 @@ def test_inject_leaves_out_what_the_tail_of_the_unlabelled_drops(tmp_path):
     make(plan.download("digits"), download.run, tmp_path)
     make(plan.inject("digits/labels-100+lt-10"), inject.run, tmp_path)
     folder = tmp_path / plan.inject("digits/labels-100+lt-10").path
-    table = read_table(folder / "labels.parquet", LABEL_COLUMNS)
-    sets = np.load(folder / inject.CANDIDATES)
+    table = read_table(folder / "labels.parquet", Biased.LABELS.columns)
+    sets = np.load(folder / Biased.CANDIDATES)
     unused = (table["split"] == "unused").to_numpy()
     trained = (table["split"] == "train").to_numpy()
     assert (table["label"] == table["clean_label"])[unused].all()

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cmw_pipeline.config.contracts import BiasRequest, DatasetRequest
 from cmw_pipeline.config.plan import MANIFEST, Artefact
 from cmw_pipeline.errors import IntegrityError, SystemFault
 from cmw_pipeline.io import manifests
@@ -18,8 +19,10 @@ from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_stored,
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.stages.base import make
 
-RAW = Artefact("download", "set", {"source": "digits"})
-BIASED = Artefact("inject", "set/asym-0.4", {"bias": "asym-0.4"}, {"raw": RAW})
+RAW = Artefact("download", "set", DatasetRequest(source="digits"))
+BIASED = Artefact(
+    "inject", "set/asym-0.4", BiasRequest(source="digits", bias="asym-0.4", seed=1), {"raw": RAW}
+)
 FILES = {"labels.parquet": b"some labels", "images.npy": bytes(range(256)), "inner/more.csv": b"a,b\n1,2\n"}
 
 
@@ -53,7 +56,7 @@ def test_the_manifest_says_what_was_asked_read_and_written(tmp_path):
     assert manifest["stage"] == "inject"
     assert manifest["name"] == "set/asym-0.4"
     assert manifest["digest"] == BIASED.digest
-    assert manifest["params"] == BIASED.params
+    assert manifest["params"] == BIASED.request.whole
     assert manifest["inputs"] == {"raw": {"path": str(RAW.path), "content": raw.content}}
     assert {name: entry["bytes"] for name, entry in manifest["files"].items()} == {
         name: len(data) for name, data in FILES.items()
@@ -109,11 +112,12 @@ def test_a_file_in_place_of_the_results_folder_is_one_line(tmp_path):
 HEAD = """
 import os, signal, sys, time
 from pathlib import Path
+from cmw_pipeline.config.contracts import DatasetRequest
 from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.io import manifests
 from cmw_pipeline.io.manifests import exclusive, publish
 from cmw_pipeline.stages.base import make
-raw = Artefact("download", "set", {"source": "digits"})
+raw = Artefact("download", "set", DatasetRequest(source="digits"))
 root = Path(sys.argv[1])
 """
 

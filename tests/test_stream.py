@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 import tree_factory
@@ -46,7 +47,7 @@ def tree(tmp_path_factory):
 
 def store(tree, split="train", picture=PICTURE, workers=0):
     root, files = tree
-    files = files[files["split"] == split].reset_index(drop=True)
+    files = pa.Table.from_pandas(files[files["split"] == split], preserve_index=False)
     return FileStore(root, files, picture, MEAN, STD, CPU, workers)
 
 
@@ -287,7 +288,7 @@ def test_named_test_sets_have_their_own_rows(tree, tmp_path):
     assert record["accuracy"] == record["first:accuracy"]
     from cmw_pipeline.stages.train import run_rows
 
-    rows = run_rows(pd.DataFrame(final.records)).set_index(["protocol", "split", "metric"])["value"]
+    rows = pd.DataFrame(run_rows(final.records)).set_index(["protocol", "split", "metric"])["value"]
     assert rows["last", "second", "ema_accuracy"] == record["second:ema_accuracy"]
     assert rows["last", "test", "accuracy"] == record["accuracy"]
     assert set(rows.index.get_level_values("split")) == {"test", "first", "second"}

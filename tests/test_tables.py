@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.contracts import Page, Run
 from cmw_pipeline.config.document import read_document
 from cmw_pipeline.config.plan import Cell
 from cmw_pipeline.errors import ConfigError, IntegrityError
@@ -21,7 +22,6 @@ from cmw_pipeline.io.manifests import file_entry, publish, sealed
 from cmw_pipeline.io.receipts import is_current, unless_current
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.stages.table import make_table
-from cmw_pipeline.types import ROW_COLUMNS, RUN_COLUMNS
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 PIXEL = b"\x89PNG fake"
@@ -56,7 +56,7 @@ def rows_of(last, best=None):
 def fake_run(root, run, rows, seconds=12.0, versions=None, **notes):
     """A finished run artefact with these rows, cost and notes."""
     with publish(run, {}, root) as draft:
-        write_table(draft.path / "rows.parquet", rows, RUN_COLUMNS)
+        write_table(draft.path / "rows.parquet", rows, Run.ROWS.columns)
         draft.notes.update({"device": "cpu"} | notes)
     file = root / run.manifest
     manifest = json.loads(file.read_text())
@@ -123,7 +123,7 @@ def test_demo_page(demo):
 
 def test_demo_rows_are_tidy_in_plan_order(demo):
     root, artefact, _ = demo
-    rows = read_table(root / "results" / "demo.parquet", ROW_COLUMNS)
+    rows = read_table(root / "results" / "demo.parquet", Page.ROWS.columns)
     runs = [run for role, run in artefact.inputs.items() if role.startswith("run:")]
     assert len(rows) == 3 * len(runs)
     assert list(dict.fromkeys(rows["run"])) == [str(run.path) for run in runs]
@@ -265,7 +265,7 @@ def test_error_is_100_minus_accuracy_and_the_smallest_wins(tmp_path):
         f"**{statistics.mean(errors):.2f}** ± {statistics.stdev(errors):.2f} (n=3)"
     ]
     assert line(text, "ERM") == ["15.50 ± 0.50 (n=3)"]
-    rows = read_table(tmp_path / "results" / "small.parquet", ROW_COLUMNS)
+    rows = read_table(tmp_path / "results" / "small.parquet", Page.ROWS.columns)
     assert set(rows["metric"]) == {"accuracy", "loss"}
     assert rows.iloc[0]["value"] == 84.0
 
@@ -356,7 +356,7 @@ def test_unverified_and_smoke_are_said_and_smoke_is_not_compared(tmp_path):
     assert "smoke recipe: too short to compare" in text
     assert line(text, "ERM") == ["84.50 ± 0.50 (n=3) †"]
     assert "Δ +" not in text
-    rows = read_table(tmp_path / "results" / "small.parquet", ROW_COLUMNS)
+    rows = read_table(tmp_path / "results" / "small.parquet", Page.ROWS.columns)
     assert not rows["verified"].any()
     assert rows["smoke"].all()
 

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 from cmw_pipeline import load_weighting
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.contracts import Biased, MetaSet, Raw, Run
 from cmw_pipeline.config.schema import Network
 from cmw_pipeline.data.digits import read_digits
 from cmw_pipeline.data.raw import write_raw
@@ -22,7 +23,6 @@ from cmw_pipeline.models.registry import build
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.stages import download, export, inject, metaset, train
 from cmw_pipeline.stages.base import Job, make
-from cmw_pipeline.types import LABEL_COLUMNS, META_COLUMNS, RAW_COLUMNS, RUN_COLUMNS, SAMPLE_COLUMNS
 
 PARAMS = """
 build: [tiny]
@@ -105,11 +105,11 @@ class Project:
 
     def labels(self):
         artefact = self.plan.inject(BIASED)
-        return read_table(self.root / artefact.path / "labels.parquet", LABEL_COLUMNS)
+        return read_table(self.root / artefact.path / "labels.parquet", Biased.LABELS.columns)
 
     def metaset(self, rule):
         artefact = self.plan.metaset(f"{BIASED}/{rule}")
-        return read_table(self.root / artefact.path / "metaset.parquet", META_COLUMNS)
+        return read_table(self.root / artefact.path / "metaset.parquet", MetaSet.SAMPLES.columns)
 
     def splits(self, method):
         artefact = self.cell(method)
@@ -135,7 +135,7 @@ def poison(project, root, clean, flipped):
     inputs = {"raw": open_stored(root / artefact.inputs["raw"].path)}
     with publish(artefact, inputs, root) as draft:
         frame = table.assign(clean_label=clean(table["clean_label"]), is_flipped=flipped)
-        write_table(draft.path / "labels.parquet", frame, LABEL_COLUMNS)
+        write_table(draft.path / "labels.parquet", frame, Biased.LABELS.columns)
     return other
 
 
@@ -163,7 +163,7 @@ def test_poisoned_given_labels_do_change_it(project, tmp_path):
     raw = {"raw": open_stored(tmp_path / artefact.inputs["raw"].path)}
     with publish(artefact, raw, tmp_path) as draft:
         frame = table.assign(label=table["clean_label"])
-        write_table(draft.path / "labels.parquet", frame, LABEL_COLUMNS)
+        write_table(draft.path / "labels.parquet", frame, Biased.LABELS.columns)
     ours, theirs = (p.train("erm").path / "model.safetensors" for p in (project, other))
     assert ours.read_bytes() != theirs.read_bytes()
 
@@ -190,7 +190,7 @@ def test_training_meta_and_test_images_are_strangers_to_each_other(project, meth
     samples, held_out, test = project.splits(method)
     table = project.labels().set_index("index")
     raw_path = project.root / project.plan.download("digits").path / "labels.parquet"
-    published = read_table(raw_path, RAW_COLUMNS)
+    published = read_table(raw_path, Raw.LABELS.columns)
     assert set(test.index) == set(published.loc[published["split"] == "test", "index"])
     assert set(table.loc[samples.index, "split"]) == {"train"}
     for one, other in ((samples, held_out), (samples, test), (held_out, test)):
@@ -259,7 +259,7 @@ def test_another_seed_is_another_run(project):
 
 def test_rows_hold_the_last_and_the_best_epoch_of_student_and_teacher(project):
     stored = project.train("cmw-net")
-    rows = read_table(stored.path / "rows.parquet", RUN_COLUMNS)
+    rows = read_table(stored.path / "rows.parquet", Run.ROWS.columns)
     epochs = pd.read_csv(stored.path / "epochs.csv")
     assert len(epochs) == 2
     assert list(zip(rows["protocol"], rows["metric"], strict=True)) == [
@@ -293,8 +293,9 @@ def test_a_run_may_start_from_one_of_another_shape(tmp_path, first):
 
 
 def test_the_best_epoch_is_the_first_of_equals():
-    records = pd.DataFrame({"epoch": [0, 1, 2, 3], "accuracy": [50.0, 70.0, 70.0, 60.0]})
-    rows = train.run_rows(records)
+    accuracies = [50.0, 70.0, 70.0, 60.0]
+    records = [{"epoch": epoch, "accuracy": value} for epoch, value in enumerate(accuracies)]
+    rows = pd.DataFrame(train.run_rows(records))
     assert rows[["protocol", "value", "epoch"]].to_numpy().tolist() == [["last", 60.0, 4], ["best", 70.0, 2]]
 
 
@@ -317,7 +318,7 @@ def test_the_stored_model_has_the_accuracy_of_its_last_row(project, file, metric
     with torch.no_grad():
         guesses = stored_model(stored, f"{file}.safetensors")(scaled_digits()).argmax(1).numpy()
     right = 100 * (guesses == labels)[split == "test"].mean()
-    rows = read_table(stored.path / "rows.parquet", RUN_COLUMNS).set_index(["protocol", "metric"])
+    rows = read_table(stored.path / "rows.parquet", Run.ROWS.columns).set_index(["protocol", "metric"])
     assert rows.loc[("last", metric), "value"] == pytest.approx(right)
 
 
@@ -325,7 +326,7 @@ def test_the_stored_model_has_the_accuracy_of_its_last_row(project, file, metric
 def test_the_samples_hold_loss_and_weight_of_every_training_sample(project, method):
     """By the stored tensors and the formula alone."""
     stored = project.train(method)
-    samples = read_table(stored.path / "samples.parquet", SAMPLE_COLUMNS)
+    samples = read_table(stored.path / "samples.parquet", Run.SAMPLES.columns)
     assert samples["index"].tolist() == project.splits(method)[0].index.tolist()
     with torch.no_grad():
         logits = stored_model(stored)(scaled_digits()[samples["index"].tolist()]).double()
@@ -382,7 +383,7 @@ def test_export_takes_out_what_the_run_learned(project):
     assert weigh.groups.tolist() == weigh.for_classes(counts).groups.tolist()
     assert set(weigh.groups.tolist()) == {0, 1, 2}
 
-    samples = read_table(run.path / "samples.parquet", SAMPLE_COLUMNS)
+    samples = read_table(run.path / "samples.parquet", Run.SAMPLES.columns)
     losses = torch.from_numpy(samples["loss"].to_numpy(copy=True))
     labels = torch.from_numpy(samples["label"].to_numpy(np.int64))
     inside = (losses <= weigh.net.loss_max).numpy()

@@ -79,7 +79,9 @@ def _plan(ctx: click.Context) -> Plan:
     return Plan(load(ctx.obj))
 
 
-def _make(ctx: click.Context, stage: str, name: str, run: "Callable[[Job], None]", team: Team = SOLO) -> None:
+def _make(
+    ctx: click.Context, stage: str, name: str, run: "Callable[[Job[Any]], None]", team: Team = SOLO
+) -> None:
     from cmw_pipeline.stages.base import make
 
     artefact = _plan(ctx).resolve(stage, name)
@@ -121,10 +123,11 @@ def download(ctx: click.Context, name: str, local: Path | None, accept_unverifie
 def inject(ctx: click.Context, name: str, labels: Path | None, accept_unverified: bool) -> None:
     """Bend a dataset's labels: long tail, label noise, or the labels of a file."""
     from cmw_pipeline.stages import inject as stage
+    from cmw_pipeline.stages.labels_at_hand import place_labels
 
     if labels is not None:
         artefact = _plan(ctx).resolve("inject", name)
-        stage.place_labels(artefact, labels, Path.cwd(), accept_unverified=accept_unverified)
+        place_labels(artefact, labels, Path.cwd(), accept_unverified=accept_unverified)
     _make(ctx, "inject", name, stage.run)
 
 
@@ -151,7 +154,7 @@ def _train(ctx: click.Context, stage: str, name: str, checkpoint_seconds: float)
             if device == "cuda" and not torch.cuda.is_available():
                 raise SystemFault(f"torch {torch.__version__} cannot use the GPU", "`cmw doctor` says why")
 
-            def run(job: "Job") -> None:
+            def run(job: "Job[Any]") -> None:
                 stop.at_once = False
                 stages_train.run(job, torch.device(device), stop, checkpoint_seconds, team)
 

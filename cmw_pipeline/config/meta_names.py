@@ -18,6 +18,13 @@ class MetaRule:
     kind: Literal["clean", "random", "lowest", "labelled"]
     per_class: int | None
 
+    @property
+    def name(self) -> str:
+        """The inverse of :func:`parse_meta`."""
+        if self.kind == "labelled":
+            return "labelled"
+        return "random-min" if self.kind == "random" else f"{self.kind}-{self.per_class}"
+
 
 def parse_meta(name: str) -> MetaRule:
     """Read a meta-set name.

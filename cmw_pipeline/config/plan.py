@@ -8,13 +8,24 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
 from cmw_pipeline.config.cell import Cell as Cell
+from cmw_pipeline.config.contracts import (
+    BiasRequest,
+    DatasetRequest,
+    ExportRequest,
+    LabelFileRequest,
+    MetaSetRequest,
+    PretrainedRequest,
+    Request,
+    TableRequest,
+    TrainRequest,
+)
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import Method
@@ -35,23 +46,18 @@ STAGE_VERSIONS = {
     "table": 2,
 }
 """Raise a number when the stage's output changes for the same parameters, or a default that it reads."""
+Asked = TypeVar("Asked", bound=Request)
 _PATH = re.compile(r"(?P<stage>[a-z]+)/(?P<name>.+)-(?P<digest>[0-9a-f]{10})")
 
 
 @dataclass(frozen=True)
-class Artefact:
-    """One planned artefact: what is asked, and of which inputs it is made.
-
-    Attributes:
-        params: all that is asked, as plain values.
-        chosen: the same without defaults; the digest is over it, so that an option added later moves nothing.
-    """
+class Artefact(Generic[Asked]):
+    """One planned artefact: what is asked, and of which inputs it is made."""
 
     stage: str
     name: str
-    params: dict[str, Any] = field(hash=False)
-    inputs: "dict[str, Artefact]" = field(default_factory=dict, hash=False)
-    chosen: dict[str, Any] | None = field(default=None, hash=False)
+    request: Asked = field(hash=False)
+    inputs: "dict[str, Artefact[Any]]" = field(default_factory=dict, hash=False)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -59,7 +65,7 @@ class Artefact:
         request = {
             "stage": self.stage,
             "version": STAGE_VERSIONS[self.stage],
-            "params": self.params if self.chosen is None else self.chosen,
+            "params": self.request.chosen,
             "inputs": {role: artefact.digest for role, artefact in self.inputs.items()},
         }
         text = json.dumps(request, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -86,44 +92,43 @@ class Plan:
 
     # --- names -> artefacts, one method a stage
 
-    def download(self, name: str) -> Artefact:
+    def download(self, name: str) -> Artefact[Any]:
         """``dataset``: its images and labels as published; ``dataset/step``: the label file of a bias.
 
         ``pretrained/network``: published weights.
         """
-        kind, _, network = name.partition("/")
-        if kind == "pretrained" and network in PRETRAINED:
-            return Artefact("download", name, {"pretrained": network})
+        kind, _, rest = name.partition("/")
+        if kind == "pretrained" and rest in PRETRAINED:
+            return Artefact("download", name, PretrainedRequest(pretrained=rest))
         if "/" in name:
-            return self._label_file(name)
+            return self._label_file(*_split(name, 2, "dataset/label-file"))
         dataset: Dataset = self._get("datasets", name)
-        dumps = (dataset.model_dump(exclude={"teacher"}, exclude_defaults=w) for w in (False, True))
-        asked, chosen = (dump | FACTS[dataset.source].read_as for dump in dumps)
-        return Artefact("download", name, asked, chosen=chosen)
+        request = DatasetRequest(source=dataset.source, form=dataset.form, **FACTS[dataset.source].read_as)
+        return Artefact("download", name, request)
 
-    def _label_file(self, name: str) -> Artefact:
-        """``dataset/step``: ``cifar10/plc:type1-0.35``, ``cifar10/human-worst``, ``digits/file-DIGEST``."""
-        dataset, bias = _split(name, 2, "dataset/label-file")
-        source = self._get("datasets", dataset).source
+    def _label_file(self, dataset: str, bias: str) -> Artefact[LabelFileRequest]:
+        """The labels of a bias of one step: ``plc:type1-0.35``, ``human-worst``, ``file-DIGEST``."""
+        name, source = f"{dataset}/{bias}", self._get("datasets", dataset).source
         steps = _parsed(name, bias, source)
         if len(steps) != 1 or steps[0].reads != "labels":
             raise ConfigError(f"{name}: {bias!r} is no label file", "write plc:typeN-LEVEL or human-WHICH")
-        return Artefact("download", name, {"source": source, "labels": bias})
+        return Artefact("download", name, LabelFileRequest(source=source, labels=steps[0]))
 
-    def inject(self, name: str) -> Artefact:
+    def inject(self, name: str) -> Artefact[BiasRequest]:
         """``dataset/bias``: the biased label table."""
         dataset, bias = _split(name, 2, "dataset/bias")
-        source = self._get("datasets", dataset).source
         inputs = {"raw": self.download(dataset)}
-        for step in _parsed(name, bias, source):
+        source = self._get("datasets", dataset).source
+        steps = _parsed(name, bias, source)
+        for step in steps:
             if step.reads == "labels":
-                inputs["labels"] = self._label_file(f"{dataset}/{step.name}")
+                inputs["labels"] = self._label_file(dataset, step.name)
             if step.reads == "teacher":
                 inputs["teacher"] = self._teacher(dataset, name)
-        request = {"bias": bias, "seed": self.params.bias_seed, "source": source}
+        request = BiasRequest(source=source, bias=steps, seed=self.params.bias_seed)
         return Artefact("inject", name, request, inputs)
 
-    def _teacher(self, dataset: str, name: str) -> Artefact:
+    def _teacher(self, dataset: str, name: str) -> Artefact[TrainRequest]:
         """The run whose posterior makes the feature-dependent noise of a dataset: all settings share it."""
         teacher = self._get("datasets", dataset).teacher
         if teacher is None or teacher.recipe is None:
@@ -132,46 +137,45 @@ class Plan:
         bias, seed = teacher.bias or "none", self.params.bias_seed
         return self.train(Cell(dataset, bias, teacher.method, teacher.recipe, seed).name)
 
-    def metaset(self, name: str) -> Artefact:
+    def metaset(self, name: str) -> Artefact[MetaSetRequest]:
         """``dataset/bias/rule``: the trustworthy samples, or the rule by which training picks them."""
-        dataset, bias, rule = _split(name, 3, "dataset/bias/meta-set")
+        dataset, bias, asked = _split(name, 3, "dataset/bias/meta-set")
         try:
-            parse_meta(rule)
+            rule = parse_meta(asked)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        request = {"rule": rule, "seed": self.params.bias_seed}
+        request = MetaSetRequest(rule=rule, seed=self.params.bias_seed)
         return Artefact("metaset", name, request, {"biased": self.inject(f"{dataset}/{bias}")})
 
-    def train(self, name: str) -> Artefact:
+    def train(self, name: str) -> Artefact[TrainRequest]:
         """``dataset/bias/method/recipe/seedN``: one trained classifier with its rows."""
         return self._training("train", name)
 
-    def transfer(self, name: str) -> Artefact:
+    def transfer(self, name: str) -> Artefact[TrainRequest]:
         """The same for a method that uses a frozen weighting function."""
         return self._training("transfer", name)
 
-    def export(self, name: str) -> Artefact:
+    def export(self, name: str) -> Artefact[ExportRequest]:
         """The weighting function that the run of this name learned."""
         cell = Cell.parse(name)
         if not isinstance(self.options(cell).weighting, NetWeighting):
             raise ConfigError(f"{name}: {cell.method!r} learns no weighting function to export")
         run = self.train(name)
-        return Artefact("export", name, {}, {"run": run, "biased": run.inputs["biased"]})
+        return Artefact("export", name, ExportRequest(), {"run": run, "biased": run.inputs["biased"]})
 
-    def table(self, name: str) -> Artefact:
+    def table(self, name: str) -> Artefact[TableRequest]:
         """The finished table of this name, made from the rows of all its cells."""
         table: Table = self._get("tables", name)
         runs = {f"run:{cell.name}": self.run(cell) for cell in self.cells(name)}
         drawn = [*table.weighting_figures, table.beside_published_weighting]
         figures = {f"weighting:{run}": self.export(run) for run in drawn if run}
-        methods = {cell.method: self._get("methods", cell.method).label for cell in self.cells(name)}
+        methods = {method for block in table.grid for method in block.methods}
         named = {
-            "methods": methods,
+            "methods": {method: self._get("methods", method).label or method for method in methods},
             "biases": {block.biases: self.params.biases[block.biases] for block in table.grid},
             "seeds": table.seeds or self.params.seeds,
         }
-        asked, chosen = table.model_dump(), table.model_dump(exclude_defaults=True)
-        return Artefact("table", name, asked | named, runs | figures, chosen | named)
+        return Artefact("table", name, TableRequest.model_validate(dict(table) | named), runs | figures)
 
     # --- the grid
 
@@ -186,7 +190,7 @@ class Plan:
             for seed in asked.seeds or self.params.seeds
         ]
 
-    def run(self, cell: Cell) -> Artefact:
+    def run(self, cell: Cell) -> Artefact[TrainRequest]:
         """The artefact that holds a cell's rows."""
         transfers = isinstance(self.options(cell).weighting, Frozen)
         return self.transfer(cell.name) if transfers else self.train(cell.name)
@@ -195,15 +199,15 @@ class Plan:
         """The cells of a table whose run is not in the project yet."""
         return [cell for cell in self.cells(table) if not (root / self.run(cell).manifest).exists()]
 
-    def artefacts(self, tables: list[str] | None = None) -> dict[str, Artefact]:
+    def artefacts(self, tables: list[str] | None = None) -> dict[str, Artefact[Any]]:
         """Everything the tables need, by path; inputs before what is made from them."""
-        found: dict[str, Artefact] = {}
+        found: dict[str, Artefact[Any]] = {}
         for name in self.params.build if tables is None else tables:
             for artefact in _walk(self.table(name)):
                 found.setdefault(str(artefact.path), artefact)
         return found
 
-    def resolve(self, stage: str, text: str) -> Artefact:
+    def resolve(self, stage: str, text: str) -> Artefact[Any]:
         """The artefact of a stage that a name, a path, or a manifest's path stands for.
 
         Raises:
@@ -211,12 +215,12 @@ class Plan:
         """
         text = text.removesuffix("/" + MANIFEST).removeprefix(RESULTS + "/")
         match = _PATH.fullmatch(text)
+        plan: Callable[[str], Artefact[Any]] = getattr(self, stage)
         if match is None:
-            named: Artefact = getattr(self, stage)(text)
-            return named
+            return plan(text)
         if match["stage"] != stage:
             raise ConfigError(f"{text}: made by `cmw {match['stage']}`, not by `cmw {stage}`")
-        artefact: Artefact = getattr(self, stage)(match["name"])
+        artefact = plan(match["name"])
         if artefact.digest != match["digest"]:
             raise ConfigError(
                 f"{text}: the parameters now plan {artefact.path}",
@@ -229,14 +233,14 @@ class Plan:
         options: Method = self._at(cell.method, cell.dataset, cell.bias)
         return options
 
-    def _training(self, stage: str, name: str) -> Artefact:
+    def _training(self, stage: str, name: str) -> Artefact[TrainRequest]:
         cell = Cell.parse(name)
         method, recipe = self.options(cell), self._get("recipes", cell.recipe)
         right = "transfer" if isinstance(weighting := method.weighting, Frozen) else "train"
         if right != stage:
             raise ConfigError(f"{name}: {cell.method!r} is made by `cmw {right}`, not by `cmw {stage}`")
         biased = self.inject(f"{cell.dataset}/{cell.bias}")
-        inputs = {"raw": biased.inputs["raw"], "biased": biased}
+        inputs: dict[str, Artefact[Any]] = {"raw": biased.inputs["raw"], "biased": biased}
         if isinstance(weighting, MetaLearned):
             inputs["metaset"] = self.metaset(f"{cell.dataset}/{cell.bias}/{weighting.meta_set}")
         if isinstance(weighting, Frozen):
@@ -248,17 +252,15 @@ class Plan:
             inputs["pretrained"] = self.download(f"pretrained/{recipe.network.name}")
         if recipe.start_from:
             inputs["start"] = self._first(cell, cell.under(recipe.start_from))
-        named = {"source": self._get("datasets", cell.dataset).source, "seed": cell.seed}
-        asked, chosen = (
-            {
-                "method": method.model_dump(exclude={"label", "where"}, exclude_defaults=without),
-                "recipe": recipe.model_dump(exclude_defaults=without),
-            }
-            for without in (False, True)
+        request = TrainRequest(
+            source=self._get("datasets", cell.dataset).source,
+            method=method.model_copy(update={"label": None}),  # a row's heading trains nothing
+            recipe=recipe,
+            seed=cell.seed,
         )
-        return Artefact(stage, name, asked | named, inputs, chosen | named)
+        return Artefact(stage, name, request, inputs)
 
-    def _first(self, cell: Cell, first: Cell) -> Artefact:
+    def _first(self, cell: Cell, first: Cell) -> Artefact[TrainRequest]:
         """The run that a cell starts from, which starts from no run that starts from it."""
         if first in (*self._starting, cell):
             hint = "change `first` or `labels_from` of a method, or `start_from` of a recipe"
@@ -293,7 +295,7 @@ def _split(name: str, count: int, form: str) -> list[str]:
     return parts
 
 
-def _walk(artefact: Artefact) -> Iterator[Artefact]:
+def _walk(artefact: Artefact[Any]) -> Iterator[Artefact[Any]]:
     for source in artefact.inputs.values():
         yield from _walk(source)
     yield artefact

@@ -11,8 +11,6 @@ class Pretrained:
     sha256: str
 
 
-WEIGHTS = "weights.safetensors"
-"""What the trunk's weights become."""
 PRETRAINED = {
     "bcnn": Pretrained(  # torchvision's VGG16_Weights.IMAGENET1K_V1
         "https://download.pytorch.org/models/vgg16-397923af.pth",

@@ -16,7 +16,7 @@ _LONGEST_NUMBER = 18
 """Digits that fit into 64 bits."""
 
 
-def read_columns(file: Path) -> dict[str, list[str]]:
+def read_texts(file: Path) -> dict[str, list[str]]:
     """The columns of a CSV file as text, in the order of its rows.
 
     Empty lines at the end do not count.

@@ -8,18 +8,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from cmw_pipeline.config.contracts import LabelFile
 from cmw_pipeline.data.cifar import check_range
-from cmw_pipeline.data.identity import read_columns, sample_order, shifted_hint, whole_number
+from cmw_pipeline.data.identity import read_texts, sample_order, shifted_hint, whole_number
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.atomic import system_faults
-from cmw_pipeline.io.tables import read_table, write_table
+from cmw_pipeline.io.tables import Columns, read_columns, write_columns
 from cmw_pipeline.types import Labels
 
-GIVEN = "labels.parquet"
-GIVEN_COLUMNS = {"index": "int32", "label": "int16", "clean_label": "int16"}
-"""``index`` counts training samples; ``clean_label`` is -1 where the file does not hold it."""
 _MAX_BYTES = 100_000_000
 _FEWER_CLASSES = 1 << 15
 _CLEAN = "clean_label"
@@ -76,15 +73,12 @@ def read_label_file(file: Path, num_classes: int, entry: str | None = None) -> t
 
 def write_given(out: Path, labels: Labels, clean: Labels | None) -> None:
     """Write labels, (N,), and the clean ones where they are known, as the table of a label-file artefact."""
-    unknown = np.full(len(labels), -1, np.int16)
-    frame = pd.DataFrame(
-        {
-            "index": np.arange(len(labels), dtype=np.int32),
-            "label": labels,
-            "clean_label": unknown if clean is None else clean,
-        }
-    )
-    write_table(out / GIVEN, frame, GIVEN_COLUMNS)
+    columns: Columns = {
+        "index": np.arange(len(labels)),
+        "label": labels,
+        "clean_label": np.full(len(labels), -1) if clean is None else clean,
+    }
+    write_columns(out, LabelFile.LABELS, columns)
 
 
 def read_given(
@@ -107,12 +101,11 @@ def read_given(
         IntegrityError: other samples' labels, by their number, by the clean labels that came with them, or
             by how often they agree with the dataset's.
     """
-    file = path / GIVEN
-    frame = read_table(file, GIVEN_COLUMNS)
-    labels, known = frame["label"].to_numpy(), frame["clean_label"].to_numpy()
+    file, columns = path / LabelFile.LABELS, read_columns(path, LabelFile.LABELS)
+    labels, known = columns["label"], columns["clean_label"]
     check_range(labels, num_classes, str(file), "label")
-    if not np.array_equal(frame["index"], np.arange(len(frame))):
-        raise IntegrityError(f"{file}: index does not run from 0 to {len(frame) - 1}")
+    if not np.array_equal(columns["index"], np.arange(len(labels))):
+        raise IntegrityError(f"{file}: index does not run from 0 to {len(labels) - 1}")
     if len(labels) > len(clean) or (level is None and len(labels) < len(clean)):
         raise IntegrityError(
             f"{file}: {len(labels)} labels; expected {len(clean)}, one for each training sample in file order"
@@ -204,7 +197,7 @@ def _json(file: Path) -> tuple[list[Any], None]:
 
 
 def _csv(file: Path) -> tuple[list[Any], list[Any] | None]:
-    columns = read_columns(file)
+    columns = read_texts(file)
     if "label" not in columns:
         raise IntegrityError(f"{file}: columns {list(columns)[:10]}; expected one named label")
     order = sample_order(columns, file)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pyarrow as pa
 import torch
 
 from cmw_pipeline.config.datasets import DatasetFacts
@@ -29,7 +29,7 @@ class OpenImages:
     recipe: Recipe
     device: torch.device
     workers: int
-    files: pd.DataFrame | None
+    files: pa.Table | None
     root: Path | None
 
     @classmethod
@@ -66,13 +66,13 @@ class OpenImages:
         if self.files is None or self.root is None or self.recipe.picture is None:
             images = read_images(self.path)[index]
             return ImageStore.put(images, mean, std, self.recipe.augment, self.device)
-        files = self.files.iloc[index].reset_index(drop=True)
+        files = self.files.take(index)
         return FileStore(self.root, files, self.recipe.picture, mean, std, self.device, self.workers)
 
     def test_sets(self, index: Index) -> dict[str, torch.Tensor]:
         """Where each named test set lies among these rows; nothing where the dataset names none."""
         if self.files is None or self.facts.files is None:
             return {}
-        named = self.files["test_set"].iloc[index].to_numpy()
+        named = self.files["test_set"].take(index).to_numpy()
         parts = {name: np.flatnonzero(named == name) for name in self.facts.files.test_sets}
         return {name: torch.from_numpy(rows).to(self.device) for name, rows in parts.items() if len(rows)}

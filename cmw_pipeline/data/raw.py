@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pyarrow as pa
 
+from cmw_pipeline.config.contracts import Raw
 from cmw_pipeline.errors import IntegrityError
-from cmw_pipeline.io.tables import read_table, write_array, write_table
-from cmw_pipeline.types import FILE_COLUMNS, RAW_COLUMNS, TEST, TRAIN, UNUSED, Images, Labels
-
-IMAGES, LABELS, FILES = "images.npy", "labels.parquet", "files.parquet"
+from cmw_pipeline.io.tables import Columns, read_arrow, read_columns, write_array, write_columns
+from cmw_pipeline.types import TEST, TRAIN, UNUSED, Images, Labels
 
 
 def write_raw(out: Path, images: Images, labels: Labels, split: npt.NDArray[np.str_]) -> None:
@@ -22,37 +21,37 @@ def write_raw(out: Path, images: Images, labels: Labels, split: npt.NDArray[np.s
     """
     if not len(images) == len(labels) == len(split):
         raise IntegrityError(f"{out}: {len(images)} images, {len(labels)} labels, {len(split)} splits")
-    index = np.arange(len(labels), dtype=np.int32)
-    frame = pd.DataFrame({"index": index, "label": labels, "split": split})
-    _check_images(out / IMAGES, images)
-    _check_labels(out / LABELS, frame, len(images))
-    write_array(out / IMAGES, images)
-    write_table(out / LABELS, frame, RAW_COLUMNS)
+    columns: Columns = {"index": np.arange(len(labels)), "label": labels, "split": split}
+    _check_images(out / Raw.IMAGES, images)
+    _check_labels(out / Raw.LABELS, columns, len(images))
+    write_array(out / Raw.IMAGES, images)
+    write_columns(out, Raw.LABELS, columns)
 
 
-def write_files(out: Path, files: pd.DataFrame) -> None:
-    """Write a dataset of image files: rows with the columns of ``RAW_COLUMNS`` and ``FILE_COLUMNS``.
+def write_files(out: Path, files: Columns) -> None:
+    """Write a dataset of image files: the columns of ``Raw.LABELS`` and of ``Raw.FILES``.
 
     Raises:
         IntegrityError: a value is not one of its column's.
         SystemFault: the disk is full, and the like.
     """
-    frame = files[list(RAW_COLUMNS)].astype({"index": np.int32, "label": np.int16})
-    _check_labels(out / LABELS, frame, len(files), (TRAIN, TEST, UNUSED))
-    write_table(out / FILES, files[list(FILE_COLUMNS)].astype({"index": np.int32}), FILE_COLUMNS)
-    write_table(out / LABELS, frame, RAW_COLUMNS)
+    labels, listed = ({name: files[name] for name in file.columns} for file in (Raw.LABELS, Raw.FILES))
+    _check_labels(out / Raw.LABELS, labels, len(files["index"]), (TRAIN, TEST, UNUSED))
+    write_columns(out, Raw.FILES, listed)
+    write_columns(out, Raw.LABELS, labels)
 
 
-def read_files(path: Path) -> pd.DataFrame | None:
+def read_files(path: Path) -> pa.Table | None:
     """The table of image files of a raw artefact, in the order of its labels; None where it has an array.
 
     Raises:
         IntegrityError: the file is damaged.
     """
-    return read_table(path / FILES, FILE_COLUMNS) if (path / FILES).is_file() else None
+    file = path / Raw.FILES
+    return read_arrow(file, Raw.FILES.columns) if file.is_file() else None
 
 
-def read_labels(path: Path) -> pd.DataFrame:
+def read_labels(path: Path) -> Columns:
     """The label table of a raw artefact of either form, one row an image.
 
     Raises:
@@ -60,18 +59,18 @@ def read_labels(path: Path) -> pd.DataFrame:
     """
     files = read_files(path)
     images = len(read_images(path)) if files is None else len(files)
-    frame = read_table(path / LABELS, RAW_COLUMNS)
+    columns = read_columns(path, Raw.LABELS)
     splits = (TRAIN, TEST) if files is None else (TRAIN, TEST, UNUSED)
-    _check_labels(path / LABELS, frame, images, splits)
-    return frame
+    _check_labels(path / Raw.LABELS, columns, images, splits)
+    return columns
 
 
-def read_raw(path: Path) -> tuple[Images, pd.DataFrame]:
+def read_raw(path: Path) -> tuple[Images, Columns]:
     """Open a raw artefact.
 
     Returns:
-        Images, (N, H, W, C) uint8, mapped from the file and read-only; and the label table with the
-        columns of :data:`cmw_pipeline.types.RAW_COLUMNS`, N rows.
+        Images, (N, H, W, C) uint8, mapped from the file and read-only; and the columns of the label table,
+        N rows.
 
     Raises:
         IntegrityError: a file is missing or damaged, or the two do not belong together.
@@ -85,7 +84,7 @@ def read_images(path: Path) -> Images:
     Raises:
         IntegrityError: the file is missing or damaged.
     """
-    file = path / IMAGES
+    file = path / Raw.IMAGES
     try:
         images: Images = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
@@ -102,19 +101,18 @@ def _check_images(file: Path, images: Images) -> None:
         raise IntegrityError(f"{file}: {found}; expected uint8 of shape (N, H, W, C)")
 
 
-def _check_labels(
-    file: Path, frame: pd.DataFrame, images: int, splits: tuple[str, ...] = (TRAIN, TEST)
-) -> None:
-    if len(frame) != images:
-        raise IntegrityError(f"{file}: {len(frame)} rows; {IMAGES} holds {images} images")
-    # Written so that a missing value is wrong too.
+def _check_labels(file: Path, columns: Columns, images: int, splits: tuple[str, ...] = (TRAIN, TEST)) -> None:
+    rows = len(columns["index"])
+    if rows != images:
+        raise IntegrityError(f"{file}: {rows} rows; {Raw.IMAGES.name} holds {images} images")
     right = {
-        "index": frame["index"] == np.arange(len(frame)),
-        "label": frame["label"] >= 0,
-        "split": frame["split"].isin(splits),
+        "index": columns["index"] == np.arange(rows),
+        "label": columns["label"] >= 0,
+        "split": np.isin(columns["split"].astype(str), splits),
     }
-    for column, fine in right.items():
-        wrong = np.flatnonzero(~fine.to_numpy(dtype=bool))
+    for name, fine in right.items():
+        wrong = np.flatnonzero(~np.ma.filled(fine, False))  # a missing value is wrong too
         if wrong.size:
             row = int(wrong[0])
-            raise IntegrityError(f"{file}: row {row}: {column} is {frame[column].iloc[row]!r}")
+            found = columns[name][row : row + 1].tolist()[0]
+            raise IntegrityError(f"{file}: row {row}: {name} is {found!r}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pyarrow as pa
 import torch
 from PIL import Image
 
@@ -55,7 +55,7 @@ class FileStore:
     def __init__(
         self,
         root: Path,
-        files: pd.DataFrame,
+        files: pa.Table,
         picture: Picture,
         mean: tuple[float, ...],
         std: tuple[float, ...],
@@ -64,8 +64,9 @@ class FileStore:
     ) -> None:
         self.picture, self.device, self.workers = picture, device, workers
         self._normalise = normaliser(mean, std, device)
+        paths = files["path"].combine_chunks()  # as it lies in the file: processes share its memory
         sizes, sums = files["bytes"].to_numpy(), files["crc32"].to_numpy()
-        self._decode = functools.partial(_decoded, root, files["path"].array, sizes, sums, picture)
+        self._decode = functools.partial(_decoded, root, paths, sizes, sums, picture)
         self._coming: Iterator[torch.Tensor] | None = None
 
     @property
@@ -136,7 +137,7 @@ def _orders(ask: Ask) -> Iterator[_Order]:
 
 def _decoded(
     root: Path,
-    paths: "pd.api.extensions.ExtensionArray",
+    paths: pa.StringArray,
     sizes: npt.NDArray[np.int64],
     sums: npt.NDArray[np.int64],
     picture: Picture,
@@ -145,7 +146,7 @@ def _decoded(
     """(b, C, S, S) uint8, or what is wrong with a file."""
     pictures = []
     for row, seed, flip in zip(order.rows, order.seeds, order.flips, strict=True):
-        file = root / paths[row]
+        file = root / paths[row].as_py()
         try:
             data = read_bytes(file)
             if len(data) != sizes[row] or zlib.crc32(data) != sums[row]:

@@ -37,8 +37,8 @@ def survey(root: Path, listing: Listing, workers: int) -> tuple[pd.DataFrame, pd
         workers: processes that decode.
 
     Returns:
-        The files that can be used, with the columns of ``RAW_COLUMNS`` and ``FILE_COLUMNS``; and the report
-        on the others and on those that were converted, with those of ``FAULT_COLUMNS``.
+        The files that can be used, with the columns of ``Raw.LABELS`` and ``Raw.FILES``; and the report
+        on the others and on those that were converted, with those of ``Raw.FAULTS``.
     """
     files = listing.files
     look = functools.partial(_looked_at, root, files["path"].array, files["fault"].array)
@@ -58,7 +58,7 @@ def copies(files: pd.DataFrame) -> pd.DataFrame:
         files: those that can be used, as :func:`survey` returns them.
 
     Returns:
-        A report with the columns of ``FAULT_COLUMNS``: all but the first of the pictures that are equal, and
+        A report with the columns of ``Raw.FAULTS``: all but the first of the pictures that are equal, and
         all of those outside the test set that are in it too. None is left out.
     """
     content = [files["bytes"], files["crc32"]]

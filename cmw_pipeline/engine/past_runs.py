@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 
 from cmw_pipeline.config.cell import Cell
+from cmw_pipeline.config.contracts import Page
 from cmw_pipeline.config.plan import RESULTS, Plan
 
 START_MINUTES = 10
@@ -86,7 +87,7 @@ def _kind(cell: Cell) -> Kind:
 @functools.cache
 def _recorded(root: Path) -> dict[Kind, dict[str, Taken]]:
     runs: dict[Kind, dict[str, dict[str, Taken]]] = {}
-    for file in sorted(Path(root, RESULTS).glob("*.parquet")):
+    for file in sorted(Path(root, RESULTS).glob(f"*{Page.ROWS.name}")):
         columns = pq.read_table(file, columns=[*_KIND, "run", *_TAKEN]).to_pydict()
         for *kind, run, device, seconds, mib in zip(*columns.values(), strict=True):
             of_kind = runs.setdefault((kind[0], kind[1], kind[2]), {})

@@ -57,12 +57,12 @@ class Draft:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def is_stored(artefact: Artefact, root: Path) -> bool:
+def is_stored(artefact: Artefact[Any], root: Path) -> bool:
     """Whether the artefact is on disk, by its manifest alone."""
     return (root / artefact.manifest).is_file()
 
 
-def recorded_content(artefact: Artefact, root: Path) -> str | None:
+def recorded_content(artefact: Artefact[Any], root: Path) -> str | None:
     """The content of an artefact on disk, by its manifest alone; None where there is no such manifest."""
     try:
         return _content(json.loads((root / artefact.manifest).read_text()))
@@ -91,7 +91,7 @@ def is_locked(lock: Path) -> bool:
 
 
 @contextlib.contextmanager
-def exclusive(artefact: Artefact, root: Path) -> Iterator[None]:
+def exclusive(artefact: Artefact[Any], root: Path) -> Iterator[None]:
     """Hold the artefact's lock, so that two processes never make the same one at once.
 
     The kernel releases the lock when the process dies.
@@ -112,7 +112,7 @@ def exclusive(artefact: Artefact, root: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def publish(artefact: Artefact, inputs: dict[str, Stored], root: Path) -> Iterator[Draft]:
+def publish(artefact: Artefact[Any], inputs: dict[str, Stored], root: Path) -> Iterator[Draft]:
     """Make an artefact: a draft directory that gets its manifest and its final name at the end.
 
     The note ``EARLIER`` becomes part of the cost. An input that goes back to unverified raw data makes the
@@ -133,7 +133,7 @@ def publish(artefact: Artefact, inputs: dict[str, Stored], root: Path) -> Iterat
             "stage": artefact.stage,
             "name": artefact.name,
             "digest": artefact.digest,
-            "params": artefact.params,
+            "params": artefact.request.whole,
             "inputs": {
                 role: {"path": str(artefact.inputs[role].path), "content": stored.content}
                 for role, stored in inputs.items()
@@ -180,7 +180,7 @@ def open_stored(path: Path) -> Stored:
     return Stored(path, manifest)
 
 
-def open_inputs(artefact: Artefact, root: Path) -> dict[str, Stored]:
+def open_inputs(artefact: Artefact[Any], root: Path) -> dict[str, Stored]:
     """The artefacts that this one is made from, verified.
 
     Raises:
@@ -189,7 +189,7 @@ def open_inputs(artefact: Artefact, root: Path) -> dict[str, Stored]:
     return {role: open_planned(source, root) for role, source in artefact.inputs.items()}
 
 
-def open_planned(artefact: Artefact, root: Path) -> Stored:
+def open_planned(artefact: Artefact[Any], root: Path) -> Stored:
     """A planned artefact, verified: its files, and that it is the one that was planned.
 
     Raises:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cmw_pipeline.config.plan import MANIFEST, RESULTS, STAGE_VERSIONS, Artefact
 from cmw_pipeline.errors import SystemFault
@@ -27,7 +28,7 @@ class Excess:
     bytes: int
 
 
-def find_excess(needed: Collection[Artefact], root: Path) -> list[Excess]:
+def find_excess(needed: Collection[Artefact[Any]], root: Path) -> list[Excess]:
     """What can go: artefacts, and drafts, checkpoints and logs of artefacts, that are not needed.
 
     Checkpoints of a finished run are not needed either. Links are not followed; downloads, tables and

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cmw_pipeline.config.contracts import Page
 from cmw_pipeline.config.plan import RESULTS, Artefact
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.manifests import file_entry, recorded_content
@@ -19,17 +20,17 @@ _FLAGS = Path(".snakemake", "not-current")
 
 def receipt_path(table: str) -> Path:
     """Where a table's receipt lies, relative to the project."""
-    return Path(RESULTS, f"{table}.manifest.json")
+    return Path(RESULTS, table + Page.RECEIPT.name)
 
 
-def unless_current(table: Artefact, root: Path = Path()) -> list[str]:
+def unless_current(table: Artefact[Any], root: Path = Path()) -> list[str]:
     """An input that makes Snakemake render the table again, unless the one on disk is current.
 
     Snakemake knows two reasons to run a rule whose output is there: its own records, which a fresh clone
     does not have, and an input that is newer. The flag is written now and the page dated before it, wherever
     the clock stood; its text is new each time, since Snakemake passes over an input of known content.
     """
-    page = root / RESULTS / f"{table.name}.md"
+    page = root / RESULTS / (table.name + Page.PAGE.name)
     if not page.exists() or is_current(table, root):
         return []
     now = time.time()
@@ -38,7 +39,7 @@ def unless_current(table: Artefact, root: Path = Path()) -> list[str]:
     return [str(_FLAGS / table.name)]
 
 
-def is_current(table: Artefact, root: Path) -> bool:
+def is_current(table: Artefact[Any], root: Path) -> bool:
     """Whether a table on disk is of this plan, of all its inputs as they are there now, and untouched."""
     path = root / receipt_path(table.name)
     try:
@@ -49,7 +50,7 @@ def is_current(table: Artefact, root: Path) -> bool:
         return False
 
 
-def _of_these_inputs(receipt: dict[str, Any], table: Artefact, root: Path) -> bool:
+def _of_these_inputs(receipt: dict[str, Any], table: Artefact[Any], root: Path) -> bool:
     inputs = receipt["inputs"]
     return inputs.keys() == table.inputs.keys() and all(
         recorded_content(source, root) == inputs[role] for role, source in table.inputs.items()

@@ -1,16 +1,27 @@
-"""Parquet tables with a fixed schema, deterministic bytes, and a check of every column on reading."""
+"""Parquet tables with a fixed schema, deterministic bytes, and a check of every column on reading.
 
+Stages read and write columns, as arrays; what puts many tables together works on data frames, whose library
+takes a third of a second to load and is not loaded for anything else.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cmw_pipeline.config.contracts import File
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.atomic import atomic_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Columns: TypeAlias = dict[str, npt.NDArray[Any]]
+"""Name -> (N,) values. Whole numbers and truth values of which some are missing are a masked array."""
 
 _TYPES = {
     "int16": pa.int16(),
@@ -23,52 +34,101 @@ _TYPES = {
 }
 
 
-def arrow_schema(columns: dict[str, str]) -> pa.Schema:
-    """The Arrow schema of one of the column tables in :mod:`cmw_pipeline.types`."""
-    return pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
-
-
-def write_table(path: Path, frame: pd.DataFrame, columns: dict[str, str]) -> None:
-    """Write a table atomically; the same rows give the same bytes.
-
-    Raises:
-        IntegrityError: the frame does not have exactly these columns, or a value does not fit.
-    """
-    if list(frame.columns) != list(columns):
-        raise IntegrityError(f"{path}: columns {list(frame.columns)}; expected {list(columns)}")
-    try:
-        table = pa.Table.from_pandas(frame, schema=arrow_schema(columns), preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise IntegrityError(f"{path}: {error}") from None
-    table = table.replace_schema_metadata(None)
-    atomic_file(path, lambda draft: pq.write_table(table, draft, write_page_checksum=True))
-
-
-def read_table(path: Path, columns: dict[str, str], only: list[str] | None = None) -> pd.DataFrame:
-    """Read a table and check its schema.
+def write_columns(folder: Path, file: File, values: Mapping[str, npt.ArrayLike]) -> None:
+    """Write a table of an artefact atomically; the same values give the same bytes.
 
     Args:
-        path: a parquet file.
-        columns: the schema it must have.
+        folder: of the artefact.
+        file: says the name and the columns.
+        values: (N,) of each column; NaN and what is masked are missing values.
+
+    Raises:
+        IntegrityError: not exactly these columns, or a value does not fit.
+    """
+    path, schema = folder / file, _schema(file.columns)
+    _check_names(path, list(values), file.columns)
+    try:
+        arrays = [pa.array(values[at.name], at.type, from_pandas=True) for at in schema]
+        table = pa.Table.from_arrays(arrays, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise IntegrityError(f"{path}: {error}") from None
+    _write(path, table)
+
+
+def read_columns(folder: Path, file: File, only: list[str] | None = None) -> Columns:
+    """Read a table of an artefact and check its schema.
+
+    Args:
+        folder: of the artefact.
+        file: says the name and the columns.
         only: the columns to load; the others are never read from the file.
 
     Raises:
         IntegrityError: not parquet, damaged, or of another schema.
     """
+    table = read_arrow(folder / file, file.columns, only)
+    return {name: _values(table[name]) for name in table.column_names}
+
+
+def read_arrow(path: Path, columns: Mapping[str, str], only: list[str] | None = None) -> pa.Table:
+    """Read a table as it lies in the file, and check its schema.
+
+    Raises:
+        IntegrityError: as of :func:`read_columns`.
+    """
     try:
-        found = pq.read_schema(path)
-        expected = arrow_schema(columns)
+        found, expected = pq.read_schema(path), _schema(columns)
         if not found.equals(expected, check_metadata=False):
             raise IntegrityError(f"{path}: schema {found.names}; expected {expected.names}")
-        table = pq.read_table(path, columns=only, page_checksum_verification=True)
+        return pq.read_table(path, columns=only, page_checksum_verification=True)
     except FileNotFoundError:
         raise IntegrityError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError, ValueError) as error:  # a damaged footer can raise any of these
         raise IntegrityError(f"{path}: {error}") from None
-    frame: pd.DataFrame = table.to_pandas()
+
+
+def write_table(path: Path, frame: "pd.DataFrame", columns: Mapping[str, str]) -> None:
+    """Write a data frame atomically; the same rows give the same bytes.
+
+    Raises:
+        IntegrityError: the frame does not have exactly these columns, or a value does not fit.
+    """
+    _check_names(path, list(frame.columns), columns)
+    try:
+        table = pa.Table.from_pandas(frame, schema=_schema(columns), preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise IntegrityError(f"{path}: {error}") from None
+    _write(path, table.replace_schema_metadata(None))
+
+
+def read_table(path: Path, columns: Mapping[str, str], only: list[str] | None = None) -> "pd.DataFrame":
+    """Read a data frame; as :func:`read_columns`."""
+    frame: pd.DataFrame = read_arrow(path, columns, only).to_pandas()
     return frame
 
 
 def write_array(path: Path, values: npt.NDArray[Any]) -> None:
     """Write one array as ``.npy`` atomically."""
     atomic_file(path, lambda draft: np.save(draft, values, allow_pickle=False))
+
+
+def _schema(columns: Mapping[str, str]) -> pa.Schema:
+    return pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
+
+
+def _check_names(path: Path, found: list[str], columns: Mapping[str, str]) -> None:
+    if found != list(columns):
+        raise IntegrityError(f"{path}: columns {found}; expected {list(columns)}")
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    atomic_file(path, lambda draft: pq.write_table(table, draft, write_page_checksum=True))
+
+
+def _values(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    values: npt.NDArray[Any]
+    if column.null_count and not pa.types.is_floating(column.type) and not pa.types.is_string(column.type):
+        values = column.fill_null(False if pa.types.is_boolean(column.type) else 0).to_numpy()
+        return np.ma.MaskedArray(values, mask=column.is_null().to_numpy())
+    values = column.to_numpy()
+    return values

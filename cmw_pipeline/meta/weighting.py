@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from cmw_pipeline.config.contracts import Weighting
 from cmw_pipeline.errors import ConfigError, IntegrityError, NumericsError
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import read_state_dict, save_tensors
@@ -23,7 +24,6 @@ from cmw_pipeline.meta.class_groups import group_classes
 from cmw_pipeline.meta.weight_net import WeightNet
 
 FORMAT = 1
-TENSORS, CARD = "weighting.safetensors", "card.json"
 _PUBLISHED_HEADS = {"small": 1, "moderate": 2, "large": 0}
 """Number of each group's head in the published state dict, whose keys are spelt as below."""
 
@@ -139,7 +139,7 @@ def group_names(num_groups: int) -> list[str]:
 
 def save_weighting(folder: Path, net: WeightNet, class_groups: npt.ArrayLike, source: dict[str, Any]) -> None:
     """Write a weighting function into a folder; ``source`` says where it was learned."""
-    save_tensors(folder / TENSORS, net.state_dict())
+    save_tensors(folder / Weighting.TENSORS, net.state_dict())
     card = {
         "format": FORMAT,
         "input": "cross-entropy of the given label, unscaled; class group of the given label",
@@ -148,7 +148,7 @@ def save_weighting(folder: Path, net: WeightNet, class_groups: npt.ArrayLike, so
         "class_groups": np.asarray(class_groups).tolist(),
         "source": source,
     }
-    write_text(folder / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
+    write_text(folder / Weighting.CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
 
 
 def load_weighting(path: str | Path) -> WeightingFunction:
@@ -169,18 +169,20 @@ def load_weighting(path: str | Path) -> WeightingFunction:
     if path.is_file():
         return _load_published(path)
     try:
-        card = json.loads((path / CARD).read_text())
-        tensors = load_file(path / TENSORS)
+        card = json.loads((path / Weighting.CARD).read_text())
+        tensors = load_file(path / Weighting.TENSORS)
     except (OSError, ValueError, SafetensorError) as error:
         raise IntegrityError(f"{path}: not an exported weighting function: {error}") from None
     if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise IntegrityError(f"{path / CARD}: not a card of format {FORMAT}")
+        raise IntegrityError(f"{path / Weighting.CARD}: not a card of format {FORMAT}")
     net = _net(tensors, path)
     named, groups = card.get("groups"), card.get("class_groups")
     if not isinstance(named, list) or len(named) != net.num_groups:
-        raise IntegrityError(f"{path / CARD}: groups {named} do not fit {net.num_groups} heads")
+        raise IntegrityError(f"{path / Weighting.CARD}: groups {named} do not fit {net.num_groups} heads")
     if not isinstance(groups, list) or not all(g in range(net.num_groups) for g in groups):
-        raise IntegrityError(f"{path / CARD}: class_groups {groups} do not fit {net.num_groups} heads")
+        raise IntegrityError(
+            f"{path / Weighting.CARD}: class_groups {groups} do not fit {net.num_groups} heads"
+        )
     return WeightingFunction(net, groups, card)
 
 

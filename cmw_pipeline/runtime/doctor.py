@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from shutil import disk_usage, which
+from typing import Any
 
 import psutil
 from packaging.requirements import Requirement
@@ -136,7 +137,7 @@ def _disk(root: Path) -> Iterator[Finding]:
         yield Finding(text)
 
 
-def _hashes(stored: list[Artefact], root: Path) -> Iterator[Finding]:
+def _hashes(stored: list[Artefact[Any]], root: Path) -> Iterator[Finding]:
     """Every byte of raw data, label tables and meta-sets against their manifests."""
     whole = 0
     for artefact in stored:
@@ -150,7 +151,7 @@ def _hashes(stored: list[Artefact], root: Path) -> Iterator[Finding]:
     yield Finding(f"{whole} datasets, label tables and meta-sets are what their manifests say")
 
 
-def _in_hand(artefacts: list[Artefact], root: Path) -> Iterator[Finding]:
+def _in_hand(artefacts: list[Artefact[Any]], root: Path) -> Iterator[Finding]:
     for artefact in artefacts:
         stage, digest, path = artefact.stage, artefact.digest, artefact.path
         left = root / RESULTS / "checkpoints" / f"{stage}-{digest}"

@@ -4,35 +4,35 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
-from cmw_pipeline.config.plan import Artefact
+from cmw_pipeline.config.plan import Artefact, Asked
 from cmw_pipeline.io.atomic import remove_tree
 from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_inputs, publish
 from cmw_pipeline.runtime.team import SOLO, Team
 
 
 @dataclass(frozen=True)
-class Job:
-    """One artefact to make: ``artefact.params`` asks, ``inputs`` are verified, ``out`` is filled.
+class Job(Generic[Asked]):
+    """One artefact to make: ``request`` asks, ``inputs`` are verified, ``out`` is filled.
 
     ``notes`` go into the manifest. ``side`` is a directory of no rule's, kept between attempts, for
     checkpoints.
     """
 
-    artefact: Artefact
+    artefact: Artefact[Asked]
     inputs: dict[str, Stored]
     out: Path
     notes: dict[str, Any]
     side: Path
 
     @property
-    def params(self) -> dict[str, Any]:
+    def request(self) -> Asked:
         """All that is asked."""
-        return self.artefact.params
+        return self.artefact.request
 
 
-def make(artefact: Artefact, run: Callable[[Job], None], root: Path, team: Team = SOLO) -> bool:
+def make(artefact: Artefact[Asked], run: Callable[[Job[Asked]], None], root: Path, team: Team = SOLO) -> bool:
     """Make an artefact unless it is there already.
 
     Of a team of processes all run the stage, and only the leader's files are kept.

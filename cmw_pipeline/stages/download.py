@@ -1,8 +1,9 @@
 """Stage download: raw data, label files and published weights, fetched or from what is at hand."""
 
 from pathlib import Path
+from typing import TypeAlias
 
-from cmw_pipeline.config.bias_names import parse_bias
+from cmw_pipeline.config.contracts import DatasetRequest, LabelFileRequest, PretrainedRequest
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.pretrained import PRETRAINED
 from cmw_pipeline.data.sources import write_dataset
@@ -12,8 +13,10 @@ from cmw_pipeline.data.sources.pretrained import write_pretrained
 from cmw_pipeline.runtime.workers import decode_workers
 from cmw_pipeline.stages.base import Job
 
+DownloadJob: TypeAlias = Job[DatasetRequest] | Job[LabelFileRequest] | Job[PretrainedRequest]
 
-def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False) -> None:
+
+def run(job: DownloadJob, *, local: Path | None = None, accept_unverified: bool = False) -> None:
     """Write ``images.npy`` and ``labels.parquet`` of a dataset, or the ``labels.parquet`` of a label file.
 
     Of published weights, only those of a network's trunk are written, as ``weights.safetensors``.
@@ -22,8 +25,7 @@ def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False)
     and ``faults.parquet`` reports those that were left out or converted.
 
     Args:
-        job: its parameters name the ``source`` and perhaps the published ``form`` to fetch; or the ``source``
-            and the bias step whose label file is wanted, as ``labels``; or a ``pretrained`` network.
+        job: asks for a dataset, for labels of it, or for published weights.
         local: an archive or a folder to read in place of fetching, of any form.
         accept_unverified: take local files whose hashes are not the published ones, and say so in the
             notes; their sizes, shapes and labels must still be right.
@@ -38,11 +40,11 @@ def run(job: Job, *, local: Path | None = None, accept_unverified: bool = False)
     job.notes.update(_written(job, asked))
 
 
-def _written(job: Job, asked: Asked) -> Notes:
-    if "pretrained" in job.params:
-        return write_pretrained(PRETRAINED[job.params["pretrained"]], asked)
-    facts = FACTS[job.params["source"]]
-    if "labels" in job.params:
-        (step,) = parse_bias(job.params["labels"])
-        return write_labels(facts, step, job.artefact.name, asked)
-    return write_dataset(facts, job.params.get("form"), asked)
+def _written(job: DownloadJob, asked: Asked) -> Notes:
+    request = job.request
+    if isinstance(request, PretrainedRequest):
+        return write_pretrained(PRETRAINED[request.pretrained], asked)
+    facts = FACTS[request.source]
+    if isinstance(request, LabelFileRequest):
+        return write_labels(facts, request.labels, job.artefact.name, asked)
+    return write_dataset(facts, request.form, asked)

@@ -1,30 +1,32 @@
 """Take the learned weighting function out of a run: tensors, card, sampled curve, figure."""
 
+import csv
+import io
+
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 from safetensors.torch import load_file
 
+from cmw_pipeline.config.contracts import Biased, ExportRequest, Run, Weighting
 from cmw_pipeline.io.atomic import write_text
-from cmw_pipeline.io.tables import read_table
+from cmw_pipeline.io.tables import read_columns
 from cmw_pipeline.meta.weight_net import WeightNet
 from cmw_pipeline.meta.weighting import group_names, load_weighting, save_weighting
 from cmw_pipeline.stages.base import Job
-from cmw_pipeline.stages.train import METHOD, SAMPLES
 from cmw_pipeline.tables.figures import weighting_figure
-from cmw_pipeline.types import LABEL_COLUMNS, SAMPLE_COLUMNS
+from cmw_pipeline.types import Floats, Indices
 
-CURVE, FIGURE = "curve.csv", "weighting.png"
 _GRID = np.linspace(0.0, 10.0, 201)
 
 
-def run(job: Job) -> None:
+def run(job: Job[ExportRequest]) -> None:
     """Write ``weighting.safetensors``, ``card.json``, ``curve.csv`` and ``weighting.png``.
 
     The figure's histogram shows which weights right and wrong labels got; only here, after training,
     are the clean labels looked at.
     """
     source = job.inputs["run"]
-    state = load_file(source.path / METHOD)
+    state = load_file(source.path / Run.METHOD)
     prefix = "weighting.net."
     tensors = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
     net = WeightNet(len(tensors["trunk.bias"]), len(tensors["heads.bias"]))
@@ -34,13 +36,27 @@ def run(job: Job) -> None:
 
     names = group_names(net.num_groups)
     curves = load_weighting(job.out).curves(_GRID)
-    table = pd.DataFrame({"loss": _GRID} | dict(zip(names, curves, strict=True)))
-    write_text(job.out / CURVE, table.round(6).to_csv(index=False))
+    write_text(job.out / Weighting.CURVE, _text(["loss", *names], np.vstack([_GRID, curves]).T))
 
-    samples = read_table(source.path / SAMPLES, SAMPLE_COLUMNS)
-    labels = read_table(job.inputs["biased"].path / "labels.parquet", LABEL_COLUMNS, ["index", "is_flipped"])
-    seen = samples.merge(labels, on="index", validate="one_to_one")
-    flipped = seen["is_flipped"].to_numpy(dtype=bool)
-    weights = seen["weight"].to_numpy(dtype=np.float64)
+    samples = read_columns(source.path, Run.SAMPLES, ["index", "weight"])
+    labels = read_columns(job.inputs["biased"].path, Biased.LABELS, ["index", "is_flipped"])
+    flipped = labels["is_flipped"][_places(samples["index"], labels["index"])]
+    weights = samples["weight"].astype(np.float64)
+    right, wrong = weights[~flipped], weights[flipped]
     title = job.artefact.name
-    weighting_figure(job.out / FIGURE, _GRID, curves, names, weights[~flipped], weights[flipped], title)
+    weighting_figure(job.out / Weighting.FIGURE, _GRID, curves, names, right, wrong, title)
+
+
+def _text(names: list[str], rows: Floats) -> str:
+    """CSV with six digits behind the point."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(np.round(rows, 6).tolist())
+    return text.getvalue()
+
+
+def _places(wanted: Indices, index: Indices) -> npt.NDArray[np.int64]:
+    """(N,) where each of the wanted numbers stands in an index, which has each of them once."""
+    order = np.argsort(index)
+    return order[np.searchsorted(index, wanted, sorter=order)]

@@ -1,34 +1,29 @@
 """Stage inject: a biased label table beside the clean one. Images are not copied."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from cmw_pipeline.bias.compose import Biased, apply_bias
-from cmw_pipeline.config.bias_names import BiasStep, parse_bias
+from cmw_pipeline.bias.compose import Biased as Bent
+from cmw_pipeline.bias.compose import apply_bias
+from cmw_pipeline.config.contracts import Biased, BiasRequest, Raw, Run
 from cmw_pipeline.config.datasets import FACTS, DatasetFacts
-from cmw_pipeline.config.plan import Artefact
-from cmw_pipeline.data.label_files import label_digest, read_given, read_label_file
-from cmw_pipeline.data.raw import LABELS, read_labels
+from cmw_pipeline.data.label_files import read_given
+from cmw_pipeline.data.raw import read_labels
 from cmw_pipeline.errors import ConfigError, IntegrityError
-from cmw_pipeline.io.manifests import open_planned
-from cmw_pipeline.io.tables import write_array, write_table
-from cmw_pipeline.stages import download
-from cmw_pipeline.stages.base import Job, make
-from cmw_pipeline.types import LABEL_COLUMNS, TRAIN, UNUSED, Candidates, Labels
+from cmw_pipeline.io.tables import Columns, write_array, write_columns
+from cmw_pipeline.stages.base import Job
+from cmw_pipeline.types import TRAIN, UNUSED, Labels
 
 Counts = npt.NDArray[np.int64]
 Posterior = npt.NDArray[np.floating]
-POSTERIOR, CANDIDATES = "posterior.npy", "candidates.npy"
 _SUM_TOLERANCE = 0.02
 """Of a row of probabilities stored with 11 bits each."""
 
 
-def run(job: Job) -> None:
+def run(job: Job[BiasRequest]) -> None:
     """Write ``labels.parquet`` with the rows of the raw table, in their order.
 
     Only training rows are biased. Rows that a long tail drops, and those beyond the end of a published
@@ -47,27 +42,26 @@ def run(job: Job) -> None:
         ConfigError: the long tail is so steep that a class loses all of its training samples; the teacher
             cannot give the wanted level.
     """
-    facts, steps = FACTS[job.params["source"]], parse_bias(job.params["bias"])
+    facts = FACTS[job.request.source]
     table = _raw_labels(job.inputs["raw"].path, facts)
     train = np.flatnonzero(table["split"] == TRAIN)
-    raw: Labels = table["label"].to_numpy()
-    clean = raw[train]
+    clean: Labels = table["label"][train]
     biased = apply_bias(
         clean,
-        steps,
+        job.request.bias,
         facts,
-        job.params["seed"],
-        given=_given(job, steps, facts, clean),
-        posterior=_posterior(job, steps, (len(clean), facts.num_classes)),
+        job.request.seed,
+        given=_given(job, facts, clean),
+        posterior=_posterior(job, (len(clean), facts.num_classes)),
     )
     _refuse_empty(job.artefact.name, np.bincount(clean), clean[biased.kept])
     _write_table(job.out, table, train, biased, clean_known=facts.files is None)
     if biased.candidates is not None:
-        _write_candidates(job, biased, train, len(table))
+        _write_candidates(job, biased, train, len(table["index"]))
     job.notes.update(_measured(biased, clean, facts.num_classes))
 
 
-def _measured(biased: Biased, clean: Labels, num_classes: int) -> dict[str, Any]:
+def _measured(biased: Bent, clean: Labels, num_classes: int) -> dict[str, Any]:
     """What came of the bias: sizes of the classes by given and by clean label, wrong labels, the factor."""
     given, right = biased.labels[biased.kept], clean[biased.kept]
     flipped = int((given != right).sum())
@@ -80,82 +74,44 @@ def _measured(biased: Biased, clean: Labels, num_classes: int) -> dict[str, Any]
     return notes if biased.factor is None else notes | {"factor": biased.factor}
 
 
-def _raw_labels(path: Path, facts: DatasetFacts) -> pd.DataFrame:
+def _raw_labels(path: Path, facts: DatasetFacts) -> Columns:
     table = read_labels(path)
     if table["label"].max() >= facts.num_classes:
         found = f"label {table['label'].max()}; {facts.name} has {facts.num_classes} classes"
-        raise IntegrityError(f"{path / LABELS}: {found}")
+        raise IntegrityError(f"{path / Raw.LABELS}: {found}")
     return table
 
 
 def _write_table(
-    out: Path, table: pd.DataFrame, train: npt.NDArray[np.int64], biased: Biased, *, clean_known: bool
+    out: Path, table: Columns, train: npt.NDArray[np.int64], biased: Bent, *, clean_known: bool
 ) -> None:
     """The rows of the raw table with the labels of the training samples, which stand in rows ``train``."""
-    clean: Labels = table["label"].to_numpy()
-    labels, split = clean.copy(), table["split"].to_numpy(copy=True)
+    clean: Labels = table["label"]
+    labels, split = clean.copy(), table["split"].copy()
     labels[train] = biased.labels
     split[train[~biased.kept]] = UNUSED
-    known = clean_known | (table["split"] != TRAIN)
+    unknown = (table["split"] == TRAIN) & (not clean_known)
     columns = {
         "index": table["index"],
         "label": labels,
-        "clean_label": pd.Series(clean, dtype="Int16").where(known),
+        "clean_label": np.ma.MaskedArray(clean, mask=unknown),
         "split": split,
         "is_flipped": labels != clean,
     }
-    write_table(out / LABELS, pd.DataFrame(columns), LABEL_COLUMNS)
+    write_columns(out, Biased.LABELS, columns)
 
 
-def read_candidates(folder: Path, rows: npt.NDArray[np.int64]) -> Candidates | None:
-    """(N, K) candidates of rows of a biased table; None where the labels are not hidden."""
-    file = folder / CANDIDATES
-    return np.load(file, mmap_mode="r", allow_pickle=False)[rows] if file.is_file() else None
-
-
-def _write_candidates(job: Job, biased: Biased, train: npt.NDArray[np.int64], total: int) -> None:
+def _write_candidates(job: Job[BiasRequest], biased: Bent, train: npt.NDArray[np.int64], total: int) -> None:
     assert biased.candidates is not None
     table = np.zeros((total, biased.candidates.shape[1]), dtype=np.bool_)
     table[train] = biased.candidates
-    write_array(job.out / CANDIDATES, table)
+    write_array(job.out / Biased.CANDIDATES, table)
     job.notes["candidates"] = float(biased.candidates[biased.kept].sum(axis=1).mean())
 
 
-def place_labels(artefact: Artefact, file: Path, root: Path, *, accept_unverified: bool = False) -> None:
-    """Use a file at hand as the label file that a bias names: ``cmw inject NAME --labels FILE``.
-
-    Args:
-        artefact: the biased table that is planned.
-        file: the labels, in any format of :func:`~cmw_pipeline.data.label_files.read_label_file`.
-        root: the project folder.
-        accept_unverified: take labels that are not the published ones.
-
-    Raises:
-        ConfigError: the bias names no label file.
-        IntegrityError: the labels are not the ones that it names, or others are there already.
-    """
-    facts = FACTS[artefact.params["source"]]
-    named = artefact.inputs.get("labels")
-    if named is None:
-        labels, _ = read_label_file(file, facts.num_classes)
-        dataset = artefact.name.partition("/")[0]
-        raise ConfigError(
-            f"{artefact.name}: this bias reads no label file",
-            f"write {dataset}/file-{label_digest(labels)[:12]} for the labels of {file}",
-        )
-    if make(named, functools.partial(download.run, local=file, accept_unverified=accept_unverified), root):
-        return
-    (step,) = parse_bias(named.params["labels"])
-    published = facts.label_file(step)
-    labels, _ = read_label_file(file, facts.num_classes, published.entry if published else None)
-    there = open_planned(named, root)
-    if there.manifest["notes"]["labels_sha256"] != label_digest(labels):
-        raise IntegrityError(f"{file}: not the labels in {there.path}", "remove that folder to use these")
-
-
-def _given(job: Job, steps: tuple[BiasStep, ...], facts: DatasetFacts, clean: Labels) -> Labels | None:
+def _given(job: Job[BiasRequest], facts: DatasetFacts, clean: Labels) -> Labels | None:
     """(M,) the labels of the file that a step names, if one does."""
-    for step in steps:
+    for step in job.request.bias:
         if step.reads == "labels":
             published = facts.label_file(step)
             level, file = published.level if published else None, job.inputs["labels"]
@@ -164,11 +120,11 @@ def _given(job: Job, steps: tuple[BiasStep, ...], facts: DatasetFacts, clean: La
     return None
 
 
-def _posterior(job: Job, steps: tuple[BiasStep, ...], shape: tuple[int, int]) -> Posterior | None:
+def _posterior(job: Job[BiasRequest], shape: tuple[int, int]) -> Posterior | None:
     """(N, K) what the teacher says of the training samples, if a step asks it."""
-    if not any(step.reads == "teacher" for step in steps):
+    if not any(step.reads == "teacher" for step in job.request.bias):
         return None
-    return _read_posterior(job.inputs["teacher"].path / POSTERIOR, shape)
+    return _read_posterior(job.inputs["teacher"].path / Run.POSTERIOR, shape)
 
 
 def _read_posterior(file: Path, shape: tuple[int, int]) -> Posterior:

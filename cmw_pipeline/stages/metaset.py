@@ -2,21 +2,21 @@
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from cmw_pipeline.config.contracts import Biased, MetaSet, MetaSetRequest
 from cmw_pipeline.config.datasets import FACTS
-from cmw_pipeline.config.meta_names import parse_meta
-from cmw_pipeline.data.raw import LABELS
 from cmw_pipeline.errors import ConfigError
-from cmw_pipeline.io.tables import read_table, write_table
+from cmw_pipeline.io.tables import Columns, read_columns, write_columns
 from cmw_pipeline.runtime.seeds import stream
 from cmw_pipeline.stages.base import Job
-from cmw_pipeline.types import LABEL_COLUMNS, META_COLUMNS, TEST, TRAIN, UNUSED
+from cmw_pipeline.types import TEST, TRAIN, UNUSED
 
 Counts = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int64]
+"""Of the biased table."""
 
 
-def run(job: Job) -> None:
+def run(job: Job[MetaSetRequest]) -> None:
     """Write ``metaset.parquet``: the held-out samples with their clean labels.
 
     ``clean-K`` draws K samples of each clean class, from those that a long tail removed first and then
@@ -27,34 +27,34 @@ def run(job: Job) -> None:
     Raises:
         ConfigError: a class has too few samples for the rule, or the clean labels are not known.
     """
-    rule = parse_meta(job.params["rule"])
-    table = read_table(job.inputs["biased"].path / LABELS, LABEL_COLUMNS)
-    num_classes = FACTS[job.artefact.inputs["biased"].params["source"]].num_classes
+    rule, name = job.request.rule, job.artefact.name
+    table = read_columns(job.inputs["biased"].path, Biased.LABELS)
+    num_classes = FACTS[job.artefact.inputs["biased"].request.source].num_classes
+    chosen = np.empty(0, np.int64)
     if rule.kind == "clean" and rule.per_class is not None:
         per_class = rule.per_class
-        rng = stream(job.params["seed"], "metaset", job.params["rule"])
-        chosen = _held_out(table, per_class, num_classes, rng, job.artefact.name)
+        rng = stream(job.request.seed, "metaset", rule.name)
+        chosen = _held_out(table, per_class, num_classes, rng, name)
     else:
-        per_class = _available(table, rule.per_class, num_classes, job.artefact.name)
-        chosen = table.iloc[:0]
-    metaset = pd.DataFrame({"index": chosen["index"], "label": chosen["clean_label"]})
-    write_table(job.out / "metaset.parquet", metaset, META_COLUMNS)
-    job.notes["rule"] = job.params["rule"]
+        per_class = _available(table, rule.per_class, num_classes, name)
+    metaset = {"index": table["index"][chosen], "label": table["clean_label"][chosen]}
+    write_columns(job.out, MetaSet.SAMPLES, metaset)
+    job.notes["rule"] = rule.name
     job.notes["per_class"] = per_class
 
 
-def _held_out(
-    table: pd.DataFrame, per_class: int, num_classes: int, rng: np.random.Generator, name: str
-) -> pd.DataFrame:
+def _held_out(table: Columns, per_class: int, num_classes: int, rng: np.random.Generator, name: str) -> Rows:
     """K rows of each clean class, in the order of the table.
 
     Each class needs one sample more than are held out: ``unused`` ones go first, so one that is left over
     is a training sample or has one beside it. Where clean labels of training samples are not known, all are
     of the trustworthy images beside them, which are ``unused``.
     """
-    pool = table[table["split"] != TEST]
-    unknown, left = int(pool["clean_label"].isna().sum()), 1
-    trusted = pool[(pool["split"] == UNUSED) & pool["clean_label"].notna()]
+    split, clean = table["split"], np.ma.getdata(table["clean_label"])
+    known = ~np.ma.getmaskarray(table["clean_label"])
+    pool = np.flatnonzero(split != TEST)
+    unknown, left = int((~known[pool]).sum()), 1
+    trusted = np.flatnonzero((split == UNUSED) & known)
     if unknown and len(trusted):
         pool, left = trusted, 0
     elif unknown:
@@ -62,23 +62,24 @@ def _held_out(
             f"{name}: {unknown} of {len(pool)} clean labels are not known, so none can be held out",
             "choose the meta-set by lowest-K or random-min",
         )
-    counts = _counts(pool["clean_label"], num_classes)
+    counts = np.bincount(clean[pool], minlength=num_classes)
     if counts.min() < per_class + left:
         raise ConfigError(
             f"{name}: class {counts.argmin()} has {counts.min()} clean samples outside the test set; "
             f"{per_class + left} are needed, {per_class} to hold out" + left * " and one to train on",
             f"write clean-K with K at most {counts.min() - left}" if counts.min() > left else None,
         )
-    shuffled = pool.iloc[rng.permutation(len(pool))]
-    unused_first = shuffled.sort_values("split", key=lambda split: split != UNUSED, kind="stable")
-    chosen = unused_first.groupby("clean_label").head(per_class).sort_index()
-    _keep_given_labels(pool, pool.drop(chosen.index), num_classes, name)
+    shuffled = pool[rng.permutation(len(pool))]
+    unused_first = shuffled[np.argsort(split[shuffled] != UNUSED, kind="stable")]
+    of_class = [unused_first[clean[unused_first] == label][:per_class] for label in range(num_classes)]
+    chosen = np.sort(np.concatenate(of_class))
+    _keep_given_labels(table, pool, np.setdiff1d(pool, chosen), num_classes, name)
     return chosen
 
 
-def _keep_given_labels(pool: pd.DataFrame, left: pd.DataFrame, num_classes: int, name: str) -> None:
+def _keep_given_labels(table: Columns, pool: Rows, left: Rows, num_classes: int, name: str) -> None:
     """Refuse a draw that takes away the last training sample with some given label."""
-    before, after = (_counts(rows[rows["split"] == TRAIN]["label"], num_classes) for rows in (pool, left))
+    before, after = (_given(table, num_classes, rows) for rows in (pool, left))
     lost = np.flatnonzero((before > 0) & (after == 0))
     if len(lost):
         raise ConfigError(
@@ -87,9 +88,9 @@ def _keep_given_labels(pool: pd.DataFrame, left: pd.DataFrame, num_classes: int,
         )
 
 
-def _available(table: pd.DataFrame, per_class: int | None, num_classes: int, name: str) -> int:
+def _available(table: Columns, per_class: int | None, num_classes: int, name: str) -> int:
     """How many training samples of each given label the rule takes; all classes must have that many."""
-    counts = _counts(table[table["split"] == TRAIN]["label"], num_classes)
+    counts = _given(table, num_classes)
     needed = per_class or max(int(counts.min()), 1)
     if counts.min() < needed:
         hint = f"write lowest-K with K at most {counts.min()}" if counts.min() > 0 else "choose clean-K"
@@ -100,6 +101,7 @@ def _available(table: pd.DataFrame, per_class: int | None, num_classes: int, nam
     return needed
 
 
-def _counts(labels: "pd.Series[int]", num_classes: int) -> Counts:
-    # A column that has a null anywhere in the table comes as floats.
-    return np.bincount(labels.to_numpy(dtype=np.int64), minlength=num_classes)
+def _given(table: Columns, num_classes: int, rows: Rows | slice = slice(None)) -> Counts:
+    """Training samples of each given label, among some rows of the table."""
+    labels = table["label"][rows][table["split"][rows] == TRAIN]
+    return np.bincount(labels, minlength=num_classes)

@@ -10,6 +10,7 @@ a partial table never replaces a whole one and never counts as done.
 import functools
 import json
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from cmw_pipeline.config.contracts import File, Page, Run, TableRequest, Weighting
 from cmw_pipeline.config.plan import RESULTS, Artefact, Cell
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.atomic import atomic_file, remove_scraps, remove_tree, system_faults, write_text
@@ -29,7 +31,7 @@ from cmw_pipeline.tables.numbers import numbers
 from cmw_pipeline.tables.published import is_published_recipe, published_weighting
 from cmw_pipeline.tables.render import Figure, published_bars, render
 from cmw_pipeline.tables.risk import check_scores, curves, lines, risk_rows
-from cmw_pipeline.types import PREDICTION_COLUMNS, ROW_COLUMNS, RUN_COLUMNS, TEST
+from cmw_pipeline.types import TEST
 
 RUN, WEIGHTING = "run:", "weighting:"
 PARTIAL = "partial"
@@ -38,7 +40,7 @@ log = logging.getLogger(__name__)
 _ROW_KEY = ["protocol", "split", "metric"]
 
 
-def make_table(artefact: Artefact, root: Path, *, strict: bool = False) -> Path:
+def make_table(artefact: Artefact[TableRequest], root: Path, *, strict: bool = False) -> Path:
     """Render a table from whatever of its inputs is there.
 
     Args:
@@ -75,7 +77,7 @@ def make_table(artefact: Artefact, root: Path, *, strict: bool = False) -> Path:
     return files[0]
 
 
-def _remove_scraps(artefact: Artefact, root: Path) -> None:
+def _remove_scraps(artefact: Artefact[TableRequest], root: Path) -> None:
     """What a rendering that was killed left: we hold the lock."""
     folder, name = Path(artefact.name).parent, re.escape(Path(artefact.name).name)
     files = rf"{name}(-weighting-\d+|-beside-published)?\.(md|png|parquet|json|manifest\.json)"
@@ -83,64 +85,70 @@ def _remove_scraps(artefact: Artefact, root: Path) -> None:
         remove_scraps(root / place / folder, files)
 
 
-def _partial_base(artefact: Artefact, root: Path) -> Path:
+def _partial_base(artefact: Artefact[TableRequest], root: Path) -> Path:
     """Where the files of a partial table lie, without their endings."""
     return root / RESULTS / PARTIAL / artefact.name / Path(artefact.name).name
 
 
 def _write(
-    base: Path, artefact: Artefact, inputs: dict[str, Stored], rows: pd.DataFrame, missing: list[str]
+    base: Path,
+    artefact: Artefact[TableRequest],
+    inputs: dict[str, Stored],
+    rows: pd.DataFrame,
+    missing: list[str],
 ) -> list[Path]:
     """Page, rows and figures of a table, at ``base`` and its endings; the page and the rows first."""
-    plan = layout(artefact.params)
+    plan = layout(artefact.request)
     if plan.metric == "risk-coverage":
         check_scores(plan, rows)
-    page, data = _beside(base, ".md"), _beside(base, ".parquet")
-    write_table(data, rows, ROW_COLUMNS)
+    page, data = _beside(base, Page.PAGE), _beside(base, Page.ROWS)
+    write_table(data, rows, Page.ROWS.columns)
     figures = _draw(base, plan, rows) + _copy_weightings(base, artefact, inputs)
     figures += _beside_published(base, artefact, inputs)
     write_text(page, render(plan, rows, missing, figures, _other_recipes(artefact)))
     return [page, data, *(base.with_name(figure.file) for figure in figures)]
 
 
-def _other_recipes(artefact: Artefact) -> set[str]:
+def _other_recipes(artefact: Artefact[TableRequest]) -> set[str]:
     """The recipes of a table beside published values that are not those behind the values."""
-    published = artefact.params["published"]
-    runs = [run for role, run in artefact.inputs.items() if role.startswith(RUN)] if published else []
-    recipes = {Cell.parse(run.name).recipe: run.params["recipe"] for run in runs}
+    published = artefact.request.published
+    if published is None:
+        return set()
+    runs = [run for role, run in artefact.inputs.items() if role.startswith(RUN)]
+    recipes = {Cell.parse(run.name).recipe: run.request.recipe for run in runs}
     return {
         name
         for name, recipe in recipes.items()
-        if not recipe["smoke"] and not is_published_recipe(published, recipe)
+        if not recipe.smoke and not is_published_recipe(published, recipe.model_dump())
     }
 
 
-def collect(artefact: Artefact, inputs: dict[str, Stored]) -> pd.DataFrame:
+def collect(artefact: Artefact[TableRequest], inputs: dict[str, Stored]) -> pd.DataFrame:
     """The tidy rows of all runs that are there, in plan order: one row is one number."""
-    ranked = artefact.params["metric"] == "risk-coverage"
+    ranked = artefact.request.metric == "risk-coverage"
     found = [
         _run_rows(artefact.name, artefact.inputs[role], stored, ranked)
         for role, stored in inputs.items()
         if role.startswith(RUN)
     ]
-    nothing = pd.DataFrame(columns=list(ROW_COLUMNS)).astype(ROW_COLUMNS)
+    nothing = pd.DataFrame(columns=list(Page.ROWS.columns)).astype(Page.ROWS.columns)
     return pd.concat(found, ignore_index=True) if found else nothing
 
 
-def _open_inputs(artefact: Artefact, root: Path) -> tuple[dict[str, Stored], list[str]]:
+def _open_inputs(artefact: Artefact[TableRequest], root: Path) -> tuple[dict[str, Stored], list[str]]:
     """What is there, verified, by role; and the roles of what is not."""
     there = [role for role, source in artefact.inputs.items() if is_stored(source, root)]
     inputs = {role: open_planned(artefact.inputs[role], root) for role in there}
     return inputs, [role.removeprefix(RUN) for role in artefact.inputs if role not in inputs]
 
 
-def _run_rows(table: str, run: Artefact, stored: Stored, ranked: bool) -> pd.DataFrame:
-    rows = read_table(stored.path / "rows.parquet", RUN_COLUMNS)
+def _run_rows(table: str, run: Artefact[Any], stored: Stored, ranked: bool) -> pd.DataFrame:
+    rows = read_table(stored.path / Run.ROWS, Run.ROWS.columns)
     _check_rows(rows, stored.path)
     if ranked:
-        predictions = read_table(stored.path / "predictions.parquet", PREDICTION_COLUMNS)
+        predictions = read_table(stored.path / Run.PREDICTIONS, Run.PREDICTIONS.columns)
         epoch = int(rows.loc[rows["protocol"] == LAST, "epoch"].iloc[0])
-        rows = pd.concat([rows, risk_rows(predictions, epoch)], ignore_index=True).astype(RUN_COLUMNS)
+        rows = pd.concat([rows, risk_rows(predictions, epoch)], ignore_index=True).astype(Run.ROWS.columns)
     cell, manifest = Cell.parse(run.name), stored.manifest
     facts: dict[str, Any] = {
         "table": table,
@@ -158,7 +166,7 @@ def _run_rows(table: str, run: Artefact, stored: Stored, ranked: bool) -> pd.Dat
         "verified": stored.verified,
         "smoke": manifest["notes"].get("smoke", False),
     }
-    return rows.assign(**facts)[list(ROW_COLUMNS)]
+    return rows.assign(**facts)[list(Page.ROWS.columns)]
 
 
 def _check_rows(rows: pd.DataFrame, path: Path) -> None:
@@ -180,7 +188,7 @@ def _draw(base: Path, plan: Layout, rows: pd.DataFrame) -> list[Figure]:
     points = placed(rows, plan, LAST)
     if points.empty:
         return []
-    file = _beside(base, ".png")
+    file = _beside(base, Page.FIGURE)
     if plan.metric == "risk-coverage":
         ranked = curves(plan, rows).replace(
             to_replace={
@@ -215,7 +223,7 @@ def _drawn(text: str, otherwise: str) -> str:
 def _in_panels(points: pd.DataFrame, plan: Layout) -> pd.DataFrame:
     """A panel for each column of the layout."""
     datasets = {column.dataset for column in plan.columns}
-    words = [column.text if column.test_set else bias_words(column.bias) for column in plan.columns]
+    words = [column.text if column.test_set else bias_words(column.steps) for column in plan.columns]
     panels = [
         text if len(datasets) == 1 else f"{column.dataset}: {text}"
         for column, text in zip(plan.columns, words, strict=True)
@@ -229,13 +237,13 @@ def _in_groups(points: pd.DataFrame, plan: Layout) -> pd.DataFrame:
     return points.assign(panel=[c.dataset for c in columns], group=[c.bias for c in columns])
 
 
-def _copy_weightings(base: Path, artefact: Artefact, inputs: dict[str, Stored]) -> list[Figure]:
+def _copy_weightings(base: Path, artefact: Artefact[TableRequest], inputs: dict[str, Stored]) -> list[Figure]:
     figures = []
-    for number, run in enumerate(artefact.params["weighting_figures"]):
+    for number, run in enumerate(artefact.request.weighting_figures):
         stored = inputs.get(WEIGHTING + run)
         if stored is None:
             continue
-        file, source = _beside(base, f"-weighting-{number}.png"), stored.path / "weighting.png"
+        file, source = _beside(base, f"-weighting-{number}.png"), stored.path / Weighting.FIGURE
         atomic_file(file, functools.partial(shutil.copyfile, source))
         caption = (
             f"The weighting function that `{run}` learned, and the weights it gave to training samples"
@@ -245,11 +253,13 @@ def _copy_weightings(base: Path, artefact: Artefact, inputs: dict[str, Stored]) 
     return figures
 
 
-def _beside_published(base: Path, artefact: Artefact, inputs: dict[str, Stored]) -> list[Figure]:
-    run = artefact.params["beside_published_weighting"]
+def _beside_published(
+    base: Path, artefact: Artefact[TableRequest], inputs: dict[str, Stored]
+) -> list[Figure]:
+    run = artefact.request.beside_published_weighting
     if run is None or WEIGHTING + run not in inputs:
         return []
-    ours, published = pd.read_csv(inputs[WEIGHTING + run].path / "curve.csv"), published_weighting()
+    ours, published = pd.read_csv(inputs[WEIGHTING + run].path / Weighting.CURVE), published_weighting()
     if set(ours) != set(published):
         found, expected = (", ".join(map(str, curves.columns[1:])) for curves in (ours, published))
         raise ConfigError(f"{run}: its function has the groups {found}; published are {expected}")
@@ -258,7 +268,7 @@ def _beside_published(base: Path, artefact: Artefact, inputs: dict[str, Stored])
     return [Figure(file.name, f"What `{run}` learned, beside the published function.")]
 
 
-def _receipt(artefact: Artefact, inputs: dict[str, Stored], files: list[Path]) -> str:
+def _receipt(artefact: Artefact[TableRequest], inputs: dict[str, Stored], files: list[Path]) -> str:
     receipt = {
         "format": FORMAT,
         "table": artefact.name,
@@ -269,6 +279,6 @@ def _receipt(artefact: Artefact, inputs: dict[str, Stored], files: list[Path]) -
     return json.dumps(receipt, indent=1, sort_keys=True) + "\n"
 
 
-def _beside(base: Path, ending: str) -> Path:
+def _beside(base: Path, ending: str | File) -> Path:
     """``with_suffix`` would cut a table name that has a dot in it."""
-    return base.with_name(base.name + ending)
+    return base.with_name(base.name + os.fspath(ending))

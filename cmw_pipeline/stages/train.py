@@ -1,21 +1,22 @@
 """Train one classifier by one method: the stages ``train`` and ``transfer``."""
 
+import csv
 import dataclasses
+import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
-from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from torch import nn
 
+from cmw_pipeline.config.contracts import Biased, MetaSet, Pretrained, Run, TrainRequest
 from cmw_pipeline.config.datasets import FACTS, DatasetFacts
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import KINDS
 from cmw_pipeline.config.methods import Method as MethodOptions
-from cmw_pipeline.config.pretrained import WEIGHTS
 from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.config.weightings import MetaLearned
 from cmw_pipeline.data.loader import Store
@@ -24,7 +25,7 @@ from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import save_tensors
 from cmw_pipeline.io.manifests import EARLIER, Stored
-from cmw_pipeline.io.tables import read_table, write_array, write_table
+from cmw_pipeline.io.tables import Columns, read_columns, write_array, write_columns
 from cmw_pipeline.meta.weighting import load_weighting
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Batch, Method, Problem
@@ -37,7 +38,6 @@ from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.runtime.team import SOLO, Team
 from cmw_pipeline.runtime.workers import decode_workers
 from cmw_pipeline.stages.base import Job
-from cmw_pipeline.stages.inject import read_candidates
 from cmw_pipeline.training.batches import Meta, Task
 from cmw_pipeline.training.ema import Teacher
 from cmw_pipeline.training.evaluate import dropout_variance, predict, sample_losses
@@ -46,20 +46,7 @@ from cmw_pipeline.training.optim import optimizer
 from cmw_pipeline.training.parallel import Shared
 from cmw_pipeline.training.precision import on_device, use_tf32
 from cmw_pipeline.training.state import TrainState
-from cmw_pipeline.types import (
-    LABEL_COLUMNS,
-    META_COLUMNS,
-    PREDICTION_COLUMNS,
-    RUN_COLUMNS,
-    SAMPLE_COLUMNS,
-    TEST,
-    TRAIN,
-)
-
-MODEL, TEACHER, METHOD = "model.safetensors", "teacher.safetensors", "method.safetensors"
-POSTERIOR = "posterior.npy"
-ROWS, EPOCHS, SAMPLES = "rows.parquet", "epochs.csv", "samples.parquet"
-PREDICTIONS = "predictions.parquet"
+from cmw_pipeline.types import TEST, TRAIN, Candidates
 
 
 @dataclass(frozen=True)
@@ -71,7 +58,7 @@ class Split:
 
 
 def run(
-    job: Job,
+    job: Job[TrainRequest],
     device: torch.device,
     stop: StopRequest,
     checkpoint_seconds: float = 60.0,
@@ -85,11 +72,11 @@ def run(
         Preempted, NumericsError, IntegrityError: see :func:`cmw_pipeline.training.loop.train`.
         ConfigError: a team of processes was asked to train what only one can.
     """
-    options: MethodOptions = TypeAdapter(MethodOptions).validate_python(job.params["method"] | {"label": "-"})
+    options = job.request.method
     if device.type == "cpu":
         keep_memory()
-    recipe = on_device(Recipe.model_validate(job.params["recipe"]), device)
-    facts = FACTS[job.params["source"]]
+    recipe = on_device(job.request.recipe, device)
+    facts = FACTS[job.request.source]
     samples, held_out, test = read_splits(job)
     raw = job.inputs["raw"]
     images = OpenImages.open(
@@ -104,24 +91,28 @@ def run(
     job.notes.update({"device": _device_name(device), "precision": recipe.precision, "smoke": recipe.smoke})
 
 
-def read_splits(job: Job) -> tuple[Split, Split, Split]:
+def read_splits(job: Job[TrainRequest]) -> tuple[Split, Split, Split]:
     """Training set, held-out meta-set and test set; held-out images are not trained on."""
-    only = ["index", "label", "split"]
-    table = read_table(job.inputs["biased"].path / "labels.parquet", LABEL_COLUMNS, only)
+    table = read_columns(job.inputs["biased"].path, Biased.LABELS, ["index", "label", "split"])
     held_out = Split(np.empty(0, np.int64), np.empty(0, np.int64))
     if "metaset" in job.inputs:
-        frame = read_table(job.inputs["metaset"].path / "metaset.parquet", META_COLUMNS)
-        held_out = Split(frame["index"].to_numpy(np.int64), frame["label"].to_numpy(np.int64))
-    is_train = (table["split"] == TRAIN) & ~table["index"].isin(held_out.index)
-    return _split(table[is_train]), held_out, _split(table[table["split"] == TEST])
+        held_out = _split(read_columns(job.inputs["metaset"].path, MetaSet.SAMPLES))
+    is_train = (table["split"] == TRAIN) & ~np.isin(table["index"], held_out.index)
+    return _split(table, is_train), held_out, _split(table, table["split"] == TEST)
 
 
-def _split(table: pd.DataFrame) -> Split:
-    return Split(table["index"].to_numpy(np.int64), table["label"].to_numpy(np.int64))
+def _split(table: Columns, rows: npt.NDArray[np.bool_] | slice = slice(None)) -> Split:
+    return Split(table["index"][rows].astype(np.int64), table["label"][rows].astype(np.int64))
+
+
+def _candidates(folder: Path, rows: npt.NDArray[np.int64]) -> Candidates | None:
+    """(N, K) candidates of rows of a biased table; None where the labels are not hidden."""
+    file = folder / Biased.CANDIDATES
+    return np.load(file, mmap_mode="r", allow_pickle=False)[rows] if file.is_file() else None
 
 
 def _task(
-    job: Job,
+    job: Job[TrainRequest],
     recipe: Recipe,
     images: OpenImages,
     options: MethodOptions,
@@ -139,12 +130,12 @@ def _task(
     store = images.store(np.concatenate([samples.index, held_out.index]))
     function = load_weighting(job.inputs["weighting"].path) if "weighting" in job.inputs else None
     problem = Problem(facts.num_classes, labels[: len(samples.labels)], function)
-    candidates = read_candidates(job.inputs["biased"].path, samples.index)
+    candidates = _candidates(job.inputs["biased"].path, samples.index)
     if candidates is not None:
         problem = dataclasses.replace(problem, candidates=torch.from_numpy(candidates).to(device))
     if "first" in job.inputs:
         logits = _first_logits(job.inputs["first"], problem, store, facts, device)
-        memory = load_file(job.inputs["first"].path / METHOD)
+        memory = load_file(job.inputs["first"].path / Run.METHOD)
         problem = dataclasses.replace(problem, first_logits=logits, first_memory=memory)
     if "labels_from" in job.inputs:
         logits = _first_logits(job.inputs["labels_from"], problem, store, facts, device)
@@ -152,7 +143,7 @@ def _task(
         labels = torch.cat([problem.labels, labels[len(problem.labels) :]])
     return Task(
         recipe=recipe,
-        seed=job.params["seed"],
+        seed=job.request.seed,
         problem=problem,
         store=store,
         labels=labels,
@@ -172,11 +163,13 @@ def _first_logits(
     method = KINDS[request["method"]["kind"]]
     channels, classes = facts.image_shape[2], facts.num_classes
     model = models.build(recipe.network, channels, classes, 0, method.head, method.towers).to(device)
-    model.load_state_dict(load_file(first.path / MODEL))
+    model.load_state_dict(load_file(first.path / Run.MODEL))
     return predict(model, store, len(problem.labels), recipe)
 
 
-def _state(job: Job, options: MethodOptions, task: Task, channels: int, device: torch.device) -> TrainState:
+def _state(
+    job: Job[TrainRequest], options: MethodOptions, task: Task, channels: int, device: torch.device
+) -> TrainState:
     seed, recipe, problem = task.seed, task.recipe, task.problem
     method = methods.build(options, problem, stream_seed(seed, "method")).to(device)
     init, head, towers = stream_seed(seed, "model"), options.head, options.towers
@@ -197,17 +190,17 @@ def _state(job: Job, options: MethodOptions, task: Task, channels: int, device: 
     )
 
 
-def _start(model: nn.Module, job: Job, method: Method, recipe: Recipe) -> None:
+def _start(model: nn.Module, job: Job[TrainRequest], method: Method, recipe: Recipe) -> None:
     """Load what the model starts from, and freeze what is not trained."""
     inputs = job.inputs
     if recipe.optimizer.name != "sgd" and method.facts.steps_as_optimizer:
-        raise ConfigError(f"{job.params['method']['kind']} takes the optimiser's own virtual step; use sgd")
+        raise ConfigError(f"{job.request.method.kind} takes the optimiser's own virtual step; use sgd")
     if "pretrained" in inputs:
-        load_trunk(model, load_file(inputs["pretrained"].path / WEIGHTS))
+        load_trunk(model, load_file(inputs["pretrained"].path / Pretrained.WEIGHTS))
     if method.facts.starts_from_first and "first" in inputs:
-        load_trunk(model, load_file(inputs["first"].path / MODEL))
+        load_trunk(model, load_file(inputs["first"].path / Run.MODEL))
     if "start" in inputs:
-        model.load_state_dict(load_file(inputs["start"].path / MODEL))
+        model.load_state_dict(load_file(inputs["start"].path / Run.MODEL))
     if recipe.head_only:
         freeze_trunk(model)
 
@@ -232,39 +225,47 @@ def share(task: Task, state: TrainState, team: Team) -> tuple[Task, TrainState]:
     return dataclasses.replace(task, team=team), dataclasses.replace(state, shared=shared, asked=teacher)
 
 
-def _write(job: Job, task: Task, state: TrainState, samples: Split, test: Split) -> None:
-    records = pd.DataFrame(state.records)
-    write_text(job.out / EPOCHS, records.to_csv(index=False))
-    write_table(job.out / ROWS, run_rows(records), RUN_COLUMNS)
-    write_table(job.out / SAMPLES, _sample_rows(task, state, samples), SAMPLE_COLUMNS)
-    write_table(job.out / PREDICTIONS, _predictions(task, state, test), PREDICTION_COLUMNS)
-    save_tensors(job.out / MODEL, state.model.state_dict())
+def _write(job: Job[TrainRequest], task: Task, state: TrainState, samples: Split, test: Split) -> None:
+    write_text(job.out / Run.EPOCHS, _text(state.records))
+    write_columns(job.out, Run.ROWS, run_rows(state.records))
+    write_columns(job.out, Run.SAMPLES, _sample_rows(task, state, samples))
+    write_columns(job.out, Run.PREDICTIONS, _predictions(task, state, test))
+    save_tensors(job.out / Run.MODEL, state.model.state_dict())
     if state.teacher is not None:
-        save_tensors(job.out / TEACHER, state.teacher.module.state_dict())
-    save_tensors(job.out / METHOD, state.method.state_dict())
+        save_tensors(job.out / Run.TEACHER, state.teacher.module.state_dict())
+    save_tensors(job.out / Run.METHOD, state.method.state_dict())
     posterior = posterior_of(state.method)
     if posterior is not None:
-        write_array(job.out / POSTERIOR, posterior.cpu().numpy())
+        write_array(job.out / Run.POSTERIOR, posterior.cpu().numpy())
 
 
-def run_rows(records: pd.DataFrame) -> pd.DataFrame:
+def _text(records: list[dict[str, float]]) -> str:
+    """CSV, a line an epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def run_rows(records: list[dict[str, float]]) -> Columns:
     """One row a number: each test metric at the last epoch, and at the epoch of the best accuracy.
 
     A named part of the test samples is a split of its own.
     """
     rows = []
     for metric in ("accuracy", "ema_accuracy"):
-        if metric in records:
-            for protocol, row in (("last", len(records) - 1), ("best", int(records[metric].argmax()))):
-                epoch = int(records["epoch"][row]) + 1
-                of_parts = [c for c in records if str(c).endswith((f":{metric}", f":top5_{metric}"))]
-                for column in (metric, *of_parts):
-                    split, _, name = str(column).rpartition(":")
-                    rows.append((protocol, split or TEST, name, float(records[column][row]), epoch))
-    return pd.DataFrame(rows, columns=list(RUN_COLUMNS))
+        if metric in records[-1]:
+            best = max(records, key=lambda record: record[metric])  # the first of equals
+            for protocol, record in (("last", records[-1]), ("best", best)):
+                parts = [name for name in record if name.endswith((f":{metric}", f":top5_{metric}"))]
+                for name in (metric, *parts):
+                    split, _, measure = name.rpartition(":")
+                    rows.append((protocol, split or TEST, measure, record[name], record["epoch"] + 1))
+    return dict(zip(Run.ROWS.columns, map(np.array, zip(*rows, strict=True)), strict=True))
 
 
-def _sample_rows(task: Task, state: TrainState, samples: Split) -> pd.DataFrame:
+def _sample_rows(task: Task, state: TrainState, samples: Split) -> Columns:
     """Loss and weight of every training sample under the final model, by its given label."""
     rows = torch.arange(task.num_train, device=state.device)
     losses = sample_losses(state.model, task.store, task.problem.labels, task.recipe, task.team)
@@ -272,20 +273,19 @@ def _sample_rows(task: Task, state: TrainState, samples: Split) -> pd.DataFrame:
     method = state.method.eval()
     with torch.no_grad():
         weights = method.weights(losses, batch) if method.active else torch.ones_like(losses)
-    columns = {
+    return {
         "index": samples.index,
         "label": task.problem.labels.cpu().numpy(),
         "loss": losses.cpu().numpy(),
         "weight": weights.cpu().numpy(),
     }
-    return pd.DataFrame(columns).astype(SAMPLE_COLUMNS)
 
 
-def _predictions(task: Task, state: TrainState, test: Split) -> pd.DataFrame:
+def _predictions(task: Task, state: TrainState, test: Split) -> Columns:
     """What the final model says of every test sample, and how sure it is by several scores."""
     logits = predict(state.model, task.test_store, len(test.index), task.recipe, task.team)
     spread = dropout_variance(state.model, task.test_store, len(test.index), task.recipe)
-    columns = {
+    return {
         "index": test.index,
         "label": test.labels,
         "prediction": logits.argmax(dim=1).cpu().numpy(),
@@ -293,7 +293,6 @@ def _predictions(task: Task, state: TrainState, test: Split) -> pd.DataFrame:
         "softmax_response": logits.double().softmax(dim=1).amax(dim=1).cpu().numpy(),
         "mc_dropout": np.full(len(test.index), np.nan) if spread is None else -spread.cpu().numpy(),
     }
-    return pd.DataFrame(columns).astype(PREDICTION_COLUMNS)
 
 
 def _device_name(device: torch.device) -> str:

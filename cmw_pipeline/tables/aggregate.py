@@ -1,12 +1,14 @@
 """From tidy rows to the cells of a table: its layout, its means over seeds, its costs."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from cmw_pipeline.config.bias_names import parse_bias, tail_of_the_unlabelled
+from cmw_pipeline.config.bias_names import BiasStep, format_bias, tail_of_the_unlabelled
+from cmw_pipeline.config.contracts import TableRequest
+from cmw_pipeline.config.schema import Score
 from cmw_pipeline.metrics.aggregate import over_seeds
 from cmw_pipeline.types import TEST
 
@@ -32,10 +34,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: a dataset under a bias."""
+    """A column: a dataset under a bias, by its name and its steps."""
 
     dataset: str
     bias: str
+    steps: tuple[BiasStep, ...]
     test_set: str = ""
     """What is measured where the dataset has several test sets: ``webvision_top1``."""
 
@@ -63,7 +66,7 @@ class Layout:
     """Rows of the published table that are shown without runs of ours -> why."""
     caption: str | None
     figure: str
-    scores: dict[str, dict[str, str]]
+    scores: Mapping[str, Mapping[Score, str]]
     """With the metric risk-coverage: method -> score to rank by -> its row."""
 
     test_sets: list[str]
@@ -99,38 +102,38 @@ class Cost:
     devices: frozenset[str]
 
 
-def layout(params: dict[str, Any]) -> Layout:
+def layout(asked: TableRequest) -> Layout:
     """Lay out a planned table: a row a method and a column a dataset x bias, both in grid order."""
+    steps = {format_bias(bias): bias for biases in asked.biases.values() for bias in biases}
     keys = [
-        (block["dataset"], bias, method, block["recipe"])
-        for block in params["grid"]
-        for bias in params["biases"][block["biases"]]
-        for method in block["methods"]
+        (block.dataset, format_bias(bias), method, block.recipe)
+        for block in asked.grid
+        for bias in asked.biases[block.biases]
+        for method in block.methods
     ]
-    notes = _row_notes(keys, params["methods"])
+    notes = _row_notes(keys, asked.methods)
     rows: dict[Row, int] = {}
     columns: dict[Column, int] = {}
     places: dict[tuple[str, str, str, str], list[Place]] = {}
-    test_sets = params["test_sets"]
     for key in keys:
         dataset, bias, method, recipe = key
-        row = Row(method, params["methods"][method], notes[method, recipe])
+        row = Row(method, asked.methods[method], notes[method, recipe])
         line = rows.setdefault(row, len(rows))
-        parts = [Column(dataset, bias, test_set) for test_set in test_sets or [""]]
+        parts = [Column(dataset, bias, steps[bias], test_set) for test_set in asked.test_sets or [""]]
         places[key] = [(line, columns.setdefault(column, len(columns))) for column in parts]
     return Layout(
-        title=params["title"],
-        metric=params["metric"],
-        published=params["published"],
-        seeds=params["seeds"],
+        title=asked.title,
+        metric=asked.metric,
+        published=asked.published,
+        seeds=asked.seeds,
         rows=list(rows),
         columns=list(columns),
         places=places,
-        quoted=params["quoted"],
-        caption=params["caption"],
-        figure=params["figure"],
-        scores=params["scores"],
-        test_sets=test_sets,
+        quoted=asked.quoted,
+        caption=asked.caption,
+        figure=asked.figure,
+        scores=asked.scores,
+        test_sets=asked.test_sets,
     )
 
 
@@ -196,13 +199,12 @@ def costs(points: pd.DataFrame) -> dict[Place, Cost]:
     }
 
 
-def bias_words(bias: str) -> str:
+def bias_words(steps: tuple[BiasStep, ...]) -> str:
     """Say a bias in words.
 
-    >>> bias_words("lt-50+other:sym-0.2")
+    >>> bias_words((BiasStep("lt", 50.0), BiasStep("sym", 0.2, "other")))
     'long tail, factor 50, then 20% symmetric label noise (other)'
     """
-    steps = parse_bias(bias)
     words = [step.words for step in steps]
     if tail_of_the_unlabelled(steps):
         words[-1] += ", of the unlabelled"

@@ -19,7 +19,7 @@ def numbers(rows: pd.DataFrame) -> str:
     """The test values after the last epoch.
 
     Args:
-        rows: tidy rows of all runs that are there (``types.ROW_COLUMNS``).
+        rows: tidy rows of all runs that are there (``Page.ROWS``).
 
     Returns:
         JSON, a line for each cell. For metrics: ``<metric>`` -> ``dataset/bias/method/recipe`` -> ``mean``,

@@ -49,7 +49,7 @@ def render(
 
     Args:
         plan: the layout.
-        rows: tidy rows of all runs that are there (``types.ROW_COLUMNS``).
+        rows: tidy rows of all runs that are there (``Page.ROWS``).
         missing: names of planned inputs that are not there.
         figures: what to embed at the end.
         others: recipes that are not those of the published values.
@@ -195,8 +195,8 @@ def _notes(
 
 
 def _contents(plan: Layout) -> Iterator[str]:
-    biases = dict.fromkeys(column.bias for column in plan.columns)
-    yield "; ".join(f"`{bias}`: {bias_words(bias)}" for bias in biases) + "."
+    biases = {column.bias: column.steps for column in plan.columns}
+    yield "; ".join(f"`{bias}`: {bias_words(steps)}" for bias, steps in biases.items()) + "."
     used = dict.fromkeys((dataset, recipe) for dataset, _, _, recipe in plan.places)
     listed = ", ".join(f"`{dataset}` by recipe `{recipe}`" for dataset, recipe in used)
     yield f"Trained: {listed}; seeds {', '.join(str(seed) for seed in plan.seeds)}."

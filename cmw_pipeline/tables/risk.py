@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from cmw_pipeline.config.contracts import Run
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.metrics.selective import COVERAGES, CURVE, aurc, selective_error
 from cmw_pipeline.tables.aggregate import LAST, Layout, Place, Summary, bias_words, placed, summaries
 from cmw_pipeline.tables.markdown import MISSING, grid, value, winners
-from cmw_pipeline.types import RUN_COLUMNS, TEST
+from cmw_pipeline.types import TEST
 
 SCORES = ("confidence", "softmax_response", "mc_dropout")
 RISK_NOTE = (
@@ -28,10 +29,10 @@ class Line:
 
 
 def risk_rows(predictions: pd.DataFrame, epoch: int) -> pd.DataFrame:
-    """A run's selective errors and areas as tidy rows (``types.RUN_COLUMNS``).
+    """A run's selective errors and areas as tidy rows (``Run.ROWS``).
 
     Args:
-        predictions: of every test sample (``types.PREDICTION_COLUMNS``).
+        predictions: of every test sample (``Run.PREDICTIONS``).
         epoch: that the predictions were made after.
 
     Returns:
@@ -47,7 +48,7 @@ def risk_rows(predictions: pd.DataFrame, epoch: int) -> pd.DataFrame:
                 _AREA: aurc(wrong, sure)
             }
             rows += [(LAST, TEST, f"{score}:{name}", number, epoch) for name, number in found.items()]
-    return pd.DataFrame(rows, columns=list(RUN_COLUMNS))
+    return pd.DataFrame(rows, columns=list(Run.ROWS.columns))
 
 
 def lines(plan: Layout) -> list[Line]:
@@ -78,7 +79,7 @@ def risk_sections(plan: Layout, rows: pd.DataFrame) -> list[str]:
             if (line.row, number) in plan.planned
         ]
         head = ["method", *(f"{100 * coverage:g}%" for coverage in COVERAGES), _AREA]
-        blocks += [f"## {column.text}: {bias_words(column.bias)}", grid([head, *body])]
+        blocks += [f"## {column.text}: {bias_words(column.steps)}", grid([head, *body])]
     return blocks
 
 

@@ -59,7 +59,9 @@ class MethodBase(Model):
     """Whether something else gets what a loss's weight lacks to 1."""
 
     kind: str
-    label: Text = Field(min_length=1, max_length=60, description="its row in the tables")
+    label: Text | None = Field(
+        None, min_length=1, max_length=60, description="its row in the tables; null: its name"
+    )
     start_epoch: Epoch = Field(0, description="plain cross-entropy before this epoch")
     weighting: Weighting = Field(Uniform(kind="uniform"), description="how much each sample's loss counts")
     labels_from: First | None = Field(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cmw_pipeline.config.contracts import Raw
 from cmw_pipeline.config.datasets import DatasetFacts
 from cmw_pipeline.config.origins import ImageFiles
 from cmw_pipeline.data.listings import STRAY, missing, printable
@@ -13,9 +14,8 @@ from cmw_pipeline.data.sources.asked import Asked, Notes
 from cmw_pipeline.data.survey import LEAK, READERS, copies, survey
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.tables import write_table
-from cmw_pipeline.types import FAULT_COLUMNS, TEST, TRAIN
+from cmw_pipeline.types import TEST, TRAIN
 
-FAULTS = "faults.parquet"
 MAX_LEFT_OUT = 0.001
 """Share of a dataset's files that may be unreadable."""
 log = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ def write(facts: DatasetFacts, origin: ImageFiles, form: str | None, asked: Aske
     listing = READERS[origin.layout](root, facts)
     files, faults = survey(root, listing, asked.workers)
     faults = pd.concat([faults, copies(files)])
-    report = asked.side / FAULTS
-    write_table(report, faults, FAULT_COLUMNS)
+    report = asked.side / Raw.FAULTS
+    write_table(report, faults, Raw.FAULTS.columns)
     lost = faults[faults["left_out"]]
     strays = lost["fault"] == STRAY
     if strays.any():
@@ -45,8 +45,8 @@ def write(facts: DatasetFacts, origin: ImageFiles, form: str | None, asked: Aske
     _refuse_losses(asked.local, lost[~strays], len(listing.files) - int(strays.sum()), report)
     _refuse_gaps(asked.local, files, listing.class_names)
     notes = asked.verified(asked.local, _leak(files, faults))
-    write_files(asked.out, files)
-    write_table(asked.out / FAULTS, faults, FAULT_COLUMNS)
+    write_files(asked.out, {str(name): files[name].to_numpy() for name in files})
+    write_table(asked.out / Raw.FAULTS, faults, Raw.FAULTS.columns)
     return notes | {
         "root": str(root),
         "class_names": list(listing.class_names),

@@ -1,6 +1,7 @@
 """Published weights that a network can start from."""
 
-from cmw_pipeline.config.pretrained import WEIGHTS, Pretrained
+from cmw_pipeline.config.contracts import Pretrained as Files
+from cmw_pipeline.config.pretrained import Pretrained
 from cmw_pipeline.data.sources.asked import Asked, Notes
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.checkpoints import read_state_dict, save_tensors
@@ -27,5 +28,7 @@ def write_pretrained(published: Pretrained, asked: Asked) -> Notes:
     problem = f"not the published weights: its sha256 is {found}; expected {published.sha256}"
     notes = asked.verified(file, problem if found != published.sha256 else None)
     tensors = read_state_dict(file)
-    save_tensors(asked.out / WEIGHTS, {n: t for n, t in tensors.items() if not n.startswith("classifier.")})
+    save_tensors(
+        asked.out / Files.WEIGHTS, {n: t for n, t in tensors.items() if not n.startswith("classifier.")}
+    )
     return notes | {"origin": origin}
