@@ -29,6 +29,7 @@ from cmw_pipeline.training.loop import train
 from cmw_pipeline.training.optim import optimizer
 from cmw_pipeline.training.precision import on_device, use_tf32
 from cmw_pipeline.training.state import TrainState
+from cmw_pipeline.types import TEST
 
 SEEN, ALL = 45_000, 50_000
 
@@ -89,7 +90,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         train(task, state, StopRequest(), options.checkpoints or Path(scratch))
     for record in state.records:
-        print(f"epoch {record['epoch'] + 1}: {record['accuracy']:.2f}", flush=True)
+        print(f"epoch {record['epoch'] + 1}: {record['scores'][TEST]['accuracy']:.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.runtime.team import SOLO, Team
-from cmw_pipeline.stages.train import share
+from cmw_pipeline.training.assemble import share
 from cmw_pipeline.training.loop import train
 
 KINDS = [
@@ -78,7 +78,7 @@ def test_two_processes_equal_one(pair, tmp_path, number):
         records, tensors = torch.load(pair / f"{number}-{rank}.pt", weights_only=True)
         for ours, theirs in zip(alone.records, records, strict=True):
             assert theirs["train_loss"] == pytest.approx(ours["train_loss"], rel=1e-5)
-            assert theirs["accuracy"] == ours["accuracy"]
+            assert theirs["scores"] == ours["scores"]
         for mine, found in zip(alone.tensors(), tensors, strict=True):
             torch.testing.assert_close(found, mine.detach(), rtol=1e-5, atol=1e-5)
 

@@ -20,7 +20,7 @@ from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Batch, Networks, Problem
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.runtime.team import SOLO, Team
-from cmw_pipeline.stages.train import share
+from cmw_pipeline.training.assemble import share
 from cmw_pipeline.training.ema import Teacher
 from cmw_pipeline.training.evaluate import _part
 from cmw_pipeline.training.loop import train
@@ -297,7 +297,7 @@ def test_two_processes_equal_one(tmp_path):
         records, tensors = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for ours, theirs in zip(alone.records, records, strict=True):
             assert theirs["train_loss"] == pytest.approx(ours["train_loss"], rel=1e-5)
-            assert theirs["accuracy"] == ours["accuracy"]
+            assert theirs["scores"] == ours["scores"]
         for mine, found in zip(alone.tensors(), tensors, strict=True):
             torch.testing.assert_close(found, mine.detach(), rtol=1e-5, atol=1e-5)
 

@@ -1,6 +1,7 @@
 """Image files that are decoded as training goes: the same pictures whoever decodes them, and exact resume."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pandas as pd
@@ -277,21 +278,25 @@ def test_named_test_sets_have_their_own_rows(tree, tmp_path):
     run = dataclasses.replace(run, test_sets=parts)
     final = state(run)
     train(run, final, StopRequest(), tmp_path)
-    record = final.records[-1]
+    scores = final.records[-1]["scores"]
     from cmw_pipeline.training.evaluate import predict
 
     logits = predict(final.model, run.test_store, 20, run.recipe)
     for name, rows in parts.items():
         right = (logits[rows].argmax(dim=1) == run.test_labels[rows]).float().mean()
-        assert record[f"{name}:accuracy"] == pytest.approx(100 * float(right))
-        assert record[f"{name}:top5_accuracy"] == 100.0  # of four classes
-    assert record["accuracy"] == record["first:accuracy"]
-    from cmw_pipeline.stages.train import run_rows
+        assert scores[name]["accuracy"] == pytest.approx(100 * float(right))
+        assert scores[name]["top5_accuracy"] == 100.0  # of four classes
+    assert scores["test"]["accuracy"] == scores["first"]["accuracy"]
+    from cmw_pipeline.training.outcome import epochs_text, run_rows
 
     rows = pd.DataFrame(run_rows(final.records)).set_index(["protocol", "split", "metric"])["value"]
-    assert rows["last", "second", "ema_accuracy"] == record["second:ema_accuracy"]
-    assert rows["last", "test", "accuracy"] == record["accuracy"]
+    assert rows["last", "second", "ema_accuracy"] == scores["second"]["ema_accuracy"]
+    assert rows["last", "test", "accuracy"] == scores["test"]["accuracy"]
     assert set(rows.index.get_level_values("split")) == {"test", "first", "second"}
+    epochs = pd.read_csv(io.StringIO(epochs_text(final.records)))
+    assert len(epochs) == 3
+    assert epochs["second:top5_accuracy"].iloc[-1] == scores["second"]["top5_accuracy"]
+    assert epochs["accuracy"].iloc[-1] == pytest.approx(scores["test"]["accuracy"])
 
 
 def test_a_recipe_crops_in_one_way_only():

@@ -22,7 +22,10 @@ from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.models.registry import build
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.stages import download, export, inject, metaset, train
-from cmw_pipeline.stages.base import Job, make
+from cmw_pipeline.stages.base import make
+from cmw_pipeline.training.assemble import read_splits
+from cmw_pipeline.training.outcome import run_rows
+from cmw_pipeline.training.stored import StoredRun
 
 PARAMS = """
 build: [tiny]
@@ -66,6 +69,7 @@ OUTPUTS = [
     "samples.parquet",
     "rows.parquet",
 ]
+CPU = torch.device("cpu")
 SMALL_CNN = Network(name="small-cnn", width=4)
 
 
@@ -114,7 +118,8 @@ class Project:
     def splits(self, method):
         artefact = self.cell(method)
         inputs = {role: open_stored(self.root / source.path) for role, source in artefact.inputs.items()}
-        return train.read_splits(Job(artefact, inputs, self.root, {}, self.root))
+        splits = read_splits(inputs)
+        return splits.train, splits.held_out, splits.test
 
 
 @pytest.fixture(scope="module")
@@ -288,19 +293,30 @@ def test_a_run_may_start_from_one_of_another_shape(tmp_path, first):
     (tmp_path / "params.yaml").write_text(text)
     other.plan = Plan(load(tmp_path / "params.yaml"))
     other.prepare()
-    other.train(first)
+    run = StoredRun.of(other.train(first))
+    rows = read_table(run.path / "rows.parquet", Run.ROWS.columns).set_index(["protocol", "metric"])
+    assert rows.loc[("last", "accuracy"), "value"] == pytest.approx(accuracy(run.rebuild(CPU).eval()))
     assert len(other.train("second").manifest["inputs"]) == 3
 
 
 def test_the_best_epoch_is_the_first_of_equals():
     accuracies = [50.0, 70.0, 70.0, 60.0]
-    records = [{"epoch": epoch, "accuracy": value} for epoch, value in enumerate(accuracies)]
-    rows = pd.DataFrame(train.run_rows(records))
+    scores = [{"test": {"accuracy": value}} for value in accuracies]
+    records = [{"epoch": epoch, "scores": found} for epoch, found in enumerate(scores)]
+    rows = pd.DataFrame(run_rows(records))
     assert rows[["protocol", "value", "epoch"]].to_numpy().tolist() == [["last", 60.0, 4], ["best", 70.0, 2]]
 
 
 def scaled_digits():
     return torch.from_numpy((read_digits()[0] / 255.0 - 0.287) / 0.354).permute(0, 3, 1, 2).float()
+
+
+def accuracy(model):
+    """Percent of the digits' test set that is predicted right."""
+    _, labels, split = read_digits()
+    with torch.no_grad():
+        guesses = model(scaled_digits()).argmax(1).numpy()
+    return 100 * (guesses == labels)[split == "test"].mean()
 
 
 def stored_model(stored, name="model.safetensors"):
@@ -314,10 +330,7 @@ def stored_model(stored, name="model.safetensors"):
 @pytest.mark.parametrize(("file", "metric"), [("model", "accuracy"), ("teacher", "ema_accuracy")])
 def test_the_stored_model_has_the_accuracy_of_its_last_row(project, file, metric):
     stored = project.train("cmw-net")
-    _, labels, split = read_digits()
-    with torch.no_grad():
-        guesses = stored_model(stored, f"{file}.safetensors")(scaled_digits()).argmax(1).numpy()
-    right = 100 * (guesses == labels)[split == "test"].mean()
+    right = accuracy(stored_model(stored, f"{file}.safetensors"))
     rows = read_table(stored.path / "rows.parquet", Run.ROWS.columns).set_index(["protocol", "metric"])
     assert rows.loc[("last", metric), "value"] == pytest.approx(right)
 

@@ -15,16 +15,13 @@ from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.config.weightings import MetaLearned
 from cmw_pipeline.data.loader import ImageStore, Store
 from cmw_pipeline.data.vectors import Scale, VectorStore
-from cmw_pipeline.methods import registry as methods
-from cmw_pipeline.methods.base import Batch, Problem
-from cmw_pipeline.models import registry as models
-from cmw_pipeline.runtime.seeds import stream_seed
+from cmw_pipeline.methods.base import Problem
 from cmw_pipeline.runtime.signals import StopRequest
+from cmw_pipeline.training.assemble import new_model, new_state
 from cmw_pipeline.training.batches import Meta, Task
-from cmw_pipeline.training.ema import Teacher
-from cmw_pipeline.training.evaluate import predict, sample_losses
+from cmw_pipeline.training.evaluate import predict
 from cmw_pipeline.training.loop import train
-from cmw_pipeline.training.optim import optimizer
+from cmw_pipeline.training.outcome import losses_and_weights
 from cmw_pipeline.training.state import Observer, TrainState
 from cmw_pipeline.types import Floats
 
@@ -96,13 +93,7 @@ class Fit:
 
     def losses_and_weights(self) -> tuple[Floats, Floats]:
         """(n,) loss of each training row with its given label, and what the method weighs it with."""
-        task, state = self.task, self.state
-        losses = sample_losses(state.model, task.store, task.problem.labels, task.recipe)
-        rows = torch.arange(task.num_train, device=state.device)
-        method = state.method.eval()
-        with torch.no_grad():
-            batch = Batch(torch.empty(0), task.problem.labels, rows)
-            weights = method.weights(losses, batch) if method.active else torch.ones_like(losses)
+        losses, weights = losses_and_weights(self.task, self.state)
         return losses.double().cpu().numpy(), weights.double().cpu().numpy()
 
 
@@ -121,7 +112,8 @@ def fit(
         Preempted, NumericsError, IntegrityError: see :func:`cmw_pipeline.training.loop.train`.
     """
     task = _task(samples, part, way)
-    state = _state(task, samples.channels, way, observer)
+    model = new_model(way.options, task, samples.channels, way.device)
+    state = new_state(way.options, task, model, way.device, observer)
     train(task, state, stop, side, checkpoint_seconds)
     state.method.begin_epoch(task.recipe.epochs - 1)  # a finished run that was resumed has begun no epoch
     return Fit(task, state)
@@ -159,25 +151,6 @@ def _meta(options: Options, problem: Problem, trusted: int) -> Meta | None:
     if trusted:
         rule = dataclasses.replace(rule, kind="clean")
     return Meta(rule, min(rule.per_class or least, least), weighting.meta_batch, weighting.meta_every)
-
-
-def _state(task: Task, channels: int, way: Way, observer: Observer | None) -> TrainState:
-    method = methods.build(way.options, task.problem, stream_seed(way.seed, "method")).to(way.device)
-    seed = stream_seed(way.seed, "model")
-    facts = way.options
-    model = models.build(way.recipe.network, channels, way.num_classes, seed, facts.head, facts.towers)
-    model = model.to(way.device)
-    torch.manual_seed(stream_seed(way.seed, "layers"))
-    return TrainState(
-        model=model,
-        method=method,
-        optimizer=optimizer(model.parameters(), way.recipe.optimizer).to(way.device),
-        teacher=None if way.recipe.ema is None else Teacher(model),
-        device=way.device,
-        meta_rows=torch.empty(0, dtype=torch.int64, device=way.device),
-        loss_sum=torch.zeros((), dtype=torch.float64, device=way.device),
-        observer=observer,
-    )
 
 
 def probabilities(

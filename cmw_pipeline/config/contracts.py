@@ -129,7 +129,7 @@ class File:
 
     name: str
     holds: str
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict, hash=False)
 
     def __fspath__(self) -> str:
         return self.name
@@ -203,7 +203,7 @@ class Run:
     TEACHER = File("teacher.safetensors", "its moving average, where the recipe has one")
     METHOD = File("method.safetensors", "what the method learned and remembers")
     POSTERIOR = File(
-        "posterior.npy", "(N, K) float16 probabilities of all training samples, of a noise teacher"
+        "posterior.npy", "of a noise teacher: (N, K) probabilities of the training samples, in raw order"
     )
     EPOCHS = File("epochs.csv", "rate, training loss, test accuracy and seconds of each epoch")
     ROWS = File(

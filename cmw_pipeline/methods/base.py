@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cmw_pipeline.config.contracts import File
 from cmw_pipeline.config.methods.base import MethodBase
 from cmw_pipeline.methods.mixup import draw_lambda, draw_partners, mix
 from cmw_pipeline.methods.problem import Problem as Problem
@@ -143,6 +144,10 @@ class Method(nn.Module):
     def confidence(self, logits: torch.Tensor) -> torch.Tensor:
         """(B,) how sure a prediction is, of (B, K) logits in evaluation mode: the largest probability."""
         return logits.double().softmax(dim=1).amax(dim=1)
+
+    def leaves(self) -> Mapping[File, torch.Tensor]:
+        """What a finished run leaves beside the files that every run leaves; nothing."""
+        return {}
 
     def teacher_decay(self, decay: float, iteration: int) -> float:
         """The teacher's decay at an iteration, given the recipe's; 1 leaves it as it is."""

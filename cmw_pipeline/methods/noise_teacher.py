@@ -1,8 +1,11 @@
 """The teacher of feature-dependent noise: ERM on clean labels that notes how sure it is of each image."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
+from cmw_pipeline.config.contracts import File, Run
 from cmw_pipeline.config.methods.losses import NoiseTeacher as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem
 
@@ -22,7 +25,6 @@ class NoiseTeacher(Method):
         """Note the batch's softmax."""
         self.posterior[batch.rows] = logits.softmax(dim=1)
 
-
-def posterior_of(method: nn.Module) -> torch.Tensor | None:
-    """(N, K) float posterior of a teacher, None of any other method."""
-    return method.posterior if isinstance(method, NoiseTeacher) else None
+    def leaves(self) -> Mapping[File, torch.Tensor]:
+        """The posterior, which biases with feature-dependent noise read."""
+        return {Run.POSTERIOR: self.posterior}

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -22,7 +21,8 @@ from cmw_pipeline.training.epoch_plan import EpochPlan
 from cmw_pipeline.training.evaluate import predict
 from cmw_pipeline.training.optim import learning_rate
 from cmw_pipeline.training.program import Iterations
-from cmw_pipeline.training.state import TrainState
+from cmw_pipeline.training.state import Record, TrainState
+from cmw_pipeline.types import TEST
 
 log = logging.getLogger(__name__)
 
@@ -134,25 +134,18 @@ def _refuse_infinite(state: TrainState) -> None:
 
 def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> None:
     _refuse_infinite(state)
-    record = {
+    scores = _test_scores(task, state)
+    record: Record = {
         "epoch": state.epoch,
         "lr": learning_rate(task.recipe, state.epoch),
         "train_loss": float(state.loss_sum) / steps,
         "seconds": round(seconds, 3),
+        "scores": scores,
     }
-    for name, model in (("accuracy", state.model), ("ema_accuracy", state.teacher)):
-        if model is not None and len(task.test_labels):
-            logits = predict(model, task.test_store, len(task.test_labels), task.recipe, task.team)
-            record |= _test_scores(task, name, logits.cpu().numpy())
     place = f"epoch {state.epoch + 1}/{task.recipe.epochs}"
     if task.team.leads:
-        log.info(
-            "%s  loss %.4f  test %.2f%%  %.1f s",
-            place,
-            record["train_loss"],
-            record.get("accuracy", math.nan),
-            seconds,
-        )
+        found = scores.get(TEST, {}).get("accuracy", math.nan)
+        log.info("%s  loss %.4f  test %.2f%%  %.1f s", place, record["train_loss"], found, seconds)
     state.records.append(record)
     if state.observer is not None:
         state.observer.after_epoch(
@@ -162,15 +155,21 @@ def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> Non
     state.loss_sum.zero_()
 
 
-def _test_scores(task: Task, name: str, logits: npt.NDArray[np.floating]) -> dict[str, float]:
-    """The accuracy; where the test set has named parts, the first one's, and top-1 and top-5 of each."""
+def _test_scores(task: Task, state: TrainState) -> dict[str, dict[str, float]]:
+    """Part of the test samples -> metric -> percent, of the network and of its teacher.
+
+    Where the test set has named parts, each has top-1 and top-5 accuracy, and the first one counts as all.
+    """
+    scores: dict[str, dict[str, float]] = {}
     labels = task.test_labels.cpu().numpy()
     parts = {part: rows.cpu().numpy() for part, rows in task.test_sets.items()}
-    if not parts:
-        return {name: top_k_accuracy(logits, labels)}
-    first, five = next(iter(parts.values())), min(5, logits.shape[1])
-    scores = {name: top_k_accuracy(logits[first], labels[first])}
-    for part, rows in parts.items():
-        scores[f"{part}:{name}"] = top_k_accuracy(logits[rows], labels[rows])
-        scores[f"{part}:top5_{name}"] = top_k_accuracy(logits[rows], labels[rows], five)
+    whole = next(iter(parts.values()), np.arange(len(labels)))
+    for name, model in (("accuracy", state.model), ("ema_accuracy", state.teacher)):
+        if model is not None and len(labels):
+            logits = predict(model, task.test_store, len(labels), task.recipe, task.team).cpu().numpy()
+            scores.setdefault(TEST, {})[name] = top_k_accuracy(logits[whole], labels[whole])
+            for part, rows in parts.items():
+                of_part, five = scores.setdefault(part, {}), min(5, logits.shape[1])
+                of_part[name] = top_k_accuracy(logits[rows], labels[rows])
+                of_part[f"top5_{name}"] = top_k_accuracy(logits[rows], labels[rows], five)
     return scores

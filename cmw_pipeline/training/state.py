@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -14,6 +14,18 @@ from cmw_pipeline.training.optim import Optimizer
 from cmw_pipeline.training.parallel import Shared
 
 Tensors = dict[str, torch.Tensor]
+
+
+class Record(TypedDict):
+    """What is recorded of a finished epoch, fit for JSON."""
+
+    epoch: int
+    """From 0."""
+    lr: float
+    train_loss: float
+    seconds: float
+    scores: dict[str, dict[str, float]]
+    """Part of the test samples -> metric -> value, in percent; ``test`` is all of them, or the first part."""
 
 
 class Observer(nn.Module):
@@ -49,7 +61,7 @@ class TrainState:
     """Steps done in all."""
     spent: float = 0.0
     """Seconds of training that a checkpoint holds, over all processes that had a part in it."""
-    records: list[dict[str, float]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     """One entry a finished epoch."""
 
     def pack(self) -> tuple[Tensors, dict[str, Any]]:
