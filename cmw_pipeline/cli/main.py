@@ -123,9 +123,10 @@ def download(ctx: click.Context, name: str, local: Path | None, accept_unverifie
 def inject(ctx: click.Context, name: str, labels: Path | None, accept_unverified: bool) -> None:
     """Bend a dataset's labels: long tail, label noise, or the labels of a file."""
     from cmw_pipeline.stages import inject as stage
-    from cmw_pipeline.stages.labels_at_hand import place_labels
 
     if labels is not None:
+        from cmw_pipeline.stages.labels_at_hand import place_labels
+
         artefact = _plan(ctx).resolve("inject", name)
         place_labels(artefact, labels, Path.cwd(), accept_unverified=accept_unverified)
     _make(ctx, "inject", name, stage.run)

@@ -275,7 +275,7 @@ class Page:
     RECEIPT = File(".manifest.json", "what it was rendered from, written last")
 
 
-CONTRACTS: Mapping[str, Mapping[type[Request], type]] = {
+GIVES: Mapping[str, Mapping[type[Request], type]] = {
     "download": {DatasetRequest: Raw, LabelFileRequest: LabelFile, PretrainedRequest: Pretrained},
     "inject": {BiasRequest: Biased},
     "metaset": {MetaSetRequest: MetaSet},
