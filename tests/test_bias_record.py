@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 
 from cmw_pipeline.bias.feature_dependent import solve_factor
+from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.contracts import BiasRequest, DatasetRequest, Request
-from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.digits import read_digits
 from cmw_pipeline.data.label_files import label_digest, write_given
 from cmw_pipeline.io.manifests import open_stored, publish

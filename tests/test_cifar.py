@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.contracts import DatasetRequest
 from cmw_pipeline.config.datasets import FACTS
-from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data import cifar
 from cmw_pipeline.data.cifar import read_cifar
 from cmw_pipeline.data.cifar_pickle import read_batch

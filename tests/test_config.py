@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from cmw_pipeline.config import Plan, load
-from cmw_pipeline.config.plan import Cell
+from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.schema import Params
 from cmw_pipeline.errors import ConfigError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.artefact import STAGE_VERSIONS
 from cmw_pipeline.config.contracts import GIVES, File, LabelFileRequest, Page, TrainRequest
-from cmw_pipeline.config.plan import STAGE_VERSIONS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "artefacts.md"

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
+from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.contracts import DatasetRequest, Raw
 from cmw_pipeline.config.datasets import FACTS
-from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.digits import read_digits
 from cmw_pipeline.data.raw import read_raw, write_raw
 from cmw_pipeline.errors import IntegrityError

@@ -19,13 +19,13 @@ from pydantic import ValidationError
 from cmw_pipeline.bias.compose import apply_bias, draw_of
 from cmw_pipeline.bias.samples import Draw
 from cmw_pipeline.config import facts as facts_room
+from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.bias_kinds import ANY_MAP, KINDS, RATE, Kind, Variant
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
 from cmw_pipeline.config.contracts import DatasetRequest
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.facts import Row, read
 from cmw_pipeline.config.origins import Archive, Archives, archives
-from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.config.schema import Dataset
 from cmw_pipeline.data.raw import read_raw
 from cmw_pipeline.data.sources import WRITERS

@@ -19,9 +19,10 @@ import click
 import pytest
 
 from cmw_pipeline.cli import main
+from cmw_pipeline.config.artefact import STAGE_VERSIONS
 from cmw_pipeline.config.document import read_yaml
 from cmw_pipeline.config.load import load
-from cmw_pipeline.config.plan import STAGE_VERSIONS, Plan
+from cmw_pipeline.config.plan import Plan
 from cmw_pipeline.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]

@@ -13,9 +13,9 @@ import tree_factory
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.contracts import Biased, BiasRequest, DatasetRequest, MetaSet, MetaSetRequest
 from cmw_pipeline.config.datasets import FACTS
-from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.listings import fault_of
 from cmw_pipeline.data.pictures import MAX_PIXELS, Unreadable, decode
 from cmw_pipeline.data.raw import read_files, read_labels

@@ -17,6 +17,7 @@ from scipy import stats
 from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.bias.feature_dependent import top_two
 from cmw_pipeline.bias.transition import asymmetric_matrix, symmetric_matrix, transition
+from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.contracts import (
     Biased,
@@ -28,7 +29,6 @@ from cmw_pipeline.config.contracts import (
 )
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.label_files import LabelFile
-from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.label_files import label_digest, read_given, read_label_file, write_given
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import open_stored, publish

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
+from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import Page
-from cmw_pipeline.config.plan import Cell
 from cmw_pipeline.engine.past_runs import START_MIB, START_MINUTES, estimate, like, mebibytes, minutes
 
 RUN = "digits/asym-0.4/erm/short/seed7"

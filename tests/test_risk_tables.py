@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score
 
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import Page, Run
-from cmw_pipeline.config.plan import Cell
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import publish
 from cmw_pipeline.io.tables import read_table, write_table

@@ -12,9 +12,10 @@ from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 from cmw_pipeline import __version__
+from cmw_pipeline.config.artefact import STAGE_VERSIONS
 from cmw_pipeline.config.json_schema import file_schema
 from cmw_pipeline.config.load import load
-from cmw_pipeline.config.plan import STAGE_VERSIONS, Plan
+from cmw_pipeline.config.plan import Plan
 
 ROOT = Path(__file__).parents[1]
 PARAMS = load(ROOT / "params.yaml")

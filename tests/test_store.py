@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cmw_pipeline.config.artefact import MANIFEST, Artefact
 from cmw_pipeline.config.contracts import BiasRequest, DatasetRequest
-from cmw_pipeline.config.plan import MANIFEST, Artefact
 from cmw_pipeline.errors import IntegrityError, SystemFault
 from cmw_pipeline.io import manifests
 from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_stored, publish
@@ -113,7 +113,7 @@ HEAD = """
 import os, signal, sys, time
 from pathlib import Path
 from cmw_pipeline.config.contracts import DatasetRequest
-from cmw_pipeline.config.plan import Artefact
+from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.io import manifests
 from cmw_pipeline.io.manifests import exclusive, publish
 from cmw_pipeline.stages.base import make

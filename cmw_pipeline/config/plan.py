@@ -5,16 +5,14 @@ digest over its stage's version, its own parameters and its inputs' digests.
 """
 
 import functools
-import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Any
 
+from cmw_pipeline.config.artefact import MANIFEST, RESULTS, Artefact
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
-from cmw_pipeline.config.cell import Cell as Cell
+from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import (
     BiasRequest,
     DatasetRequest,
@@ -22,7 +20,6 @@ from cmw_pipeline.config.contracts import (
     LabelFileRequest,
     MetaSetRequest,
     PretrainedRequest,
-    Request,
     TableRequest,
     TrainRequest,
 )
@@ -34,52 +31,7 @@ from cmw_pipeline.config.schema import Dataset, Params, Table
 from cmw_pipeline.config.weightings import Frozen, MetaLearned, NetWeighting
 from cmw_pipeline.errors import ConfigError
 
-RESULTS = "results"
-MANIFEST = "manifest.json"
-STAGE_VERSIONS = {
-    "download": 1,
-    "inject": 1,
-    "metaset": 1,
-    "train": 3,
-    "export": 1,
-    "transfer": 3,
-    "table": 2,
-}
-"""Raise a number when the stage's output changes for the same parameters, or a default that it reads."""
-Asked = TypeVar("Asked", bound=Request)
 _PATH = re.compile(r"(?P<stage>[a-z]+)/(?P<name>.+)-(?P<digest>[0-9a-f]{10})")
-
-
-@dataclass(frozen=True)
-class Artefact(Generic[Asked]):
-    """One planned artefact: what is asked, and of which inputs it is made."""
-
-    stage: str
-    name: str
-    request: Asked = field(hash=False)
-    inputs: "dict[str, Artefact[Any]]" = field(default_factory=dict, hash=False)
-
-    @functools.cached_property
-    def digest(self) -> str:
-        """Ten hex digits over everything that determines the content."""
-        request = {
-            "stage": self.stage,
-            "version": STAGE_VERSIONS[self.stage],
-            "params": self.request.chosen,
-            "inputs": {role: artefact.digest for role, artefact in self.inputs.items()},
-        }
-        text = json.dumps(request, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-    @property
-    def path(self) -> PurePosixPath:
-        """Its directory, relative to the project."""
-        return PurePosixPath(RESULTS, self.stage, f"{self.name}-{self.digest}")
-
-    @property
-    def manifest(self) -> str:
-        """The file whose presence means that the artefact is there, whole."""
-        return str(self.path / MANIFEST)
 
 
 class Plan:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
+from cmw_pipeline.config.artefact import RESULTS
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import Page
-from cmw_pipeline.config.plan import RESULTS, Plan
+from cmw_pipeline.config.plan import Plan
 
 START_MINUTES = 10
 """Asked for on top: queue's prologue, imports, reading data, and the signal ahead of the limit."""

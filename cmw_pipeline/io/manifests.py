@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cmw_pipeline.config.plan import MANIFEST, RESULTS, Artefact
+from cmw_pipeline.config.artefact import MANIFEST, RESULTS, Artefact
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.atomic import atomic_dir, remove_tree, system_faults
 

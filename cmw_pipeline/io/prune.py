@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmw_pipeline.config.plan import MANIFEST, RESULTS, STAGE_VERSIONS, Artefact
+from cmw_pipeline.config.artefact import MANIFEST, RESULTS, STAGE_VERSIONS, Artefact
 from cmw_pipeline.errors import SystemFault
 from cmw_pipeline.io.atomic import system_faults
 from cmw_pipeline.io.manifests import is_locked, lock_path

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cmw_pipeline.config.artefact import RESULTS, Artefact
 from cmw_pipeline.config.contracts import Page
-from cmw_pipeline.config.plan import RESULTS, Artefact
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.manifests import file_entry, recorded_content
 

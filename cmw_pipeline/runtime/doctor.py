@@ -15,7 +15,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from cmw_pipeline.config import Plan, load
-from cmw_pipeline.config.plan import RESULTS, Artefact
+from cmw_pipeline.config.artefact import RESULTS, Artefact
 from cmw_pipeline.errors import INSTALL, ConfigError, IntegrityError, SystemFault
 from cmw_pipeline.io.manifests import is_locked, is_stored, lock_path, open_planned
 from cmw_pipeline.runtime import devices

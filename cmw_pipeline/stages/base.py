@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
-from cmw_pipeline.config.plan import Artefact, Asked
+from cmw_pipeline.config.artefact import Artefact, Asked
 from cmw_pipeline.io.atomic import remove_tree
 from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_inputs, publish
 from cmw_pipeline.runtime.team import SOLO, Team

@@ -3,9 +3,9 @@
 import functools
 from pathlib import Path
 
+from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.contracts import BiasRequest
 from cmw_pipeline.config.datasets import FACTS
-from cmw_pipeline.config.plan import Artefact
 from cmw_pipeline.data.label_files import label_digest, read_label_file
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import open_planned

@@ -18,8 +18,9 @@ from typing import Any
 
 import pandas as pd
 
+from cmw_pipeline.config.artefact import RESULTS, Artefact
+from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import File, Page, Run, TableRequest, Weighting
-from cmw_pipeline.config.plan import RESULTS, Artefact, Cell
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.atomic import atomic_file, remove_scraps, remove_tree, system_faults, write_text
 from cmw_pipeline.io.manifests import FORMAT, Stored, exclusive, file_entry, is_stored, open_planned
