@@ -17,9 +17,10 @@ from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import Page, Run
 from cmw_pipeline.config.document import read_document
+from cmw_pipeline.engine.flags import unless_current
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import file_entry, publish, sealed
-from cmw_pipeline.io.receipts import is_current, unless_current
+from cmw_pipeline.io.receipts import is_current
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.stages.table import make_table
 

@@ -1,0 +1,29 @@
+"""A reason for Snakemake to render a table again that is there already."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from cmw_pipeline.config.artefact import RESULTS, Artefact
+from cmw_pipeline.config.contracts import Page
+from cmw_pipeline.io.atomic import write_text
+from cmw_pipeline.io.receipts import is_current
+
+_FLAGS = Path(".snakemake", "not-current")
+
+
+def unless_current(table: Artefact[Any], root: Path = Path()) -> list[str]:
+    """An input that makes Snakemake render the table again, unless the one on disk is current.
+
+    Snakemake knows two reasons to run a rule whose output is there: its own records, which a fresh clone
+    does not have, and an input that is newer. The flag is written now and the page dated before it, wherever
+    the clock stood; its text is new each time, since Snakemake passes over an input of known content.
+    """
+    page = root / RESULTS / (table.name + Page.PAGE.name)
+    if not page.exists() or is_current(table, root):
+        return []
+    now = time.time()
+    write_text(root / _FLAGS / table.name, f"{table.name} is not current; seen at {time.time_ns()} ns\n")
+    os.utime(page, (now - 60, now - 60))
+    return [str(_FLAGS / table.name)]
