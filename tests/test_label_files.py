@@ -348,12 +348,12 @@ def test_labels_at_random_need_a_word(tmp_path):
     step = f"file-{label_digest(drawn)[:12]}"
     biased = biased_artefact(raw_artefact(tmp_path), step, labels=label_artefact(step))
     file = save(tmp_path, "random.npy", drawn)
-    inject.place_labels(biased, file, tmp_path)
+    place_labels(biased, file, tmp_path)
     with pytest.raises(IntegrityError, match=r"no more than by chance(.|\n)*--accept-unverified") as refused:
         injected(biased, tmp_path)
     open_stored.cache_clear()  # as another command begins
     shutil.rmtree(re.search("remove (.*) and use", str(refused.value))[1])
-    inject.place_labels(biased, file, tmp_path, accept_unverified=True)
+    place_labels(biased, file, tmp_path, accept_unverified=True)
     table, notes = injected(biased, tmp_path)
     assert (table.loc[table["split"] == TRAIN, "label"] == drawn).all()
     assert notes["verified"] is False

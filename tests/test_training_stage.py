@@ -177,12 +177,16 @@ def test_training_loads_index_label_and_split_and_no_other_column(tmp_path, monk
     fresh = Project(tmp_path).prepare()
     read = []
 
-    def spy(path, columns=None, **options):
-        read.append((path.relative_to(tmp_path / "results").parts[0], path.name, columns))
-        return original(path, columns=columns, **options)
+    class Spy(pq.ParquetFile):
+        def __init__(self, path, **options):
+            super().__init__(path, **options)
+            self.place = path.relative_to(tmp_path / "results").parts[0], path.name
 
-    original = pq.read_table
-    monkeypatch.setattr(pq, "read_table", spy)
+        def read(self, columns=None, **options):
+            read.append((*self.place, columns))
+            return super().read(columns=columns, **options)
+
+    monkeypatch.setattr(pq, "ParquetFile", Spy)
     fresh.train("cmw-net")
     assert read == [
         ("inject", "labels.parquet", ["index", "label", "split"]),

@@ -89,7 +89,7 @@ def _kind(cell: Cell) -> Kind:
 def _recorded(root: Path) -> dict[Kind, dict[str, Taken]]:
     runs: dict[Kind, dict[str, dict[str, Taken]]] = {}
     for file in sorted(Path(root, RESULTS).glob(f"*{Page.ROWS.name}")):
-        columns = pq.read_table(file, columns=[*_KIND, "run", *_TAKEN]).to_pydict()
+        columns = pq.ParquetFile(file).read(columns=[*_KIND, "run", *_TAKEN]).to_pydict()
         for *kind, run, device, seconds, mib in zip(*columns.values(), strict=True):
             of_kind = runs.setdefault((kind[0], kind[1], kind[2]), {})
             of_kind.setdefault(device, {}).setdefault(run, Taken(seconds, mib))  # it has several rows

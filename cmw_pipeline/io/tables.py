@@ -48,9 +48,9 @@ def write_columns(folder: Path, file: File, values: Mapping[str, npt.ArrayLike])
     path, schema = folder / file, _schema(file.columns)
     _check_names(path, list(values), file.columns)
     try:
-        arrays = [pa.array(values[at.name], at.type, from_pandas=True) for at in schema]
+        arrays = [_array(np.ma.asanyarray(values[name]), kind) for name, kind in file.columns.items()]
         table = pa.Table.from_arrays(arrays, schema=schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowException, ValueError) as error:
         raise IntegrityError(f"{path}: {error}") from None
     _write(path, table)
 
@@ -77,10 +77,11 @@ def read_arrow(path: Path, columns: Mapping[str, str], only: list[str] | None = 
         IntegrityError: as of :func:`read_columns`.
     """
     try:
-        found, expected = pq.read_schema(path), _schema(columns)
-        if not found.equals(expected, check_metadata=False):
-            raise IntegrityError(f"{path}: schema {found.names}; expected {expected.names}")
-        return pq.read_table(path, columns=only, page_checksum_verification=True)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:  # read_table would load pandas
+            found, expected = file.schema_arrow, _schema(columns)
+            if not found.equals(expected, check_metadata=False):
+                raise IntegrityError(f"{path}: schema {found.names}; expected {expected.names}")
+            return file.read(columns=only)
     except FileNotFoundError:
         raise IntegrityError(f"{path}: no such file") from None
     except (pa.ArrowException, OSError, ValueError) as error:  # a damaged footer can raise any of these
@@ -125,10 +126,43 @@ def _write(path: Path, table: pa.Table) -> None:
     atomic_file(path, lambda draft: pq.write_table(table, draft, write_page_checksum=True))
 
 
+# pyarrow's own ways from and to NumPy look for pandas first, and load it.
+
+
+def _array(values: npt.NDArray[Any], kind: str) -> pa.Array:
+    """Values of the kind exactly as they are, missing ones left out.
+
+    Raises:
+        ValueError: a value is not one of the kind.
+    """
+    if kind == "string":
+        texts = [str(value).encode() for value in values.tolist()]
+        offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+        return pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(b"".join(texts)))
+    found = np.ma.getdata(values)
+    missing = np.ma.getmaskarray(values) | (np.isnan(found) if found.dtype.kind == "f" else False)
+    stored = np.where(missing, 0, found).astype(kind)
+    if stored.dtype.kind != "f" and not np.array_equal(stored[~missing], found[~missing]):
+        raise ValueError(f"a value is not one of {kind}")
+    data = _bits(stored) if kind == "bool" else pa.py_buffer(np.ascontiguousarray(stored))
+    valid = _bits(~missing) if missing.any() else None
+    return pa.Array.from_buffers(_TYPES[kind], len(stored), [valid, data])
+
+
+def _bits(values: npt.NDArray[np.bool_]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(values, bitorder="little"))
+
+
 def _values(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    values: npt.NDArray[Any]
-    if column.null_count and not pa.types.is_floating(column.type) and not pa.types.is_string(column.type):
-        values = column.fill_null(False if pa.types.is_boolean(column.type) else 0).to_numpy()
-        return np.ma.MaskedArray(values, mask=column.is_null().to_numpy())
-    values = column.to_numpy()
-    return values
+    """The same way back."""
+    array, kind = column.combine_chunks(), next(name for name, at in _TYPES.items() if at == column.type)
+    if kind == "string":
+        return np.array(array.to_pylist(), object)
+    if kind != "bool" and not array.null_count:
+        return np.from_dlpack(array).copy()
+    found = array.to_pylist()
+    missing = np.array([value is None for value in found], bool)
+    values = np.array([value or 0 for value in found], kind)
+    if values.dtype.kind == "f":
+        return np.where(missing, np.nan, values).astype(kind)
+    return np.ma.MaskedArray(values, mask=missing) if array.null_count else values
