@@ -189,7 +189,7 @@ def _notes(data: OwnData, found: Findings, way: Way, view: View, asked: Asked) -
         "meta_set": "trusted" if len(trusted_rows(data)) else "self-selected",
         "noise": noise,
         "num_wrong": None if joint is None else joint.num_wrong,
-        "test_accuracy": records[-1].get("ema_accuracy"),
+        "test_accuracy": records[-1]["scores"].get(TEST, {}).get("ema_accuracy"),
         "samples": view.kind,
         "backbone": "efficientnet-lite0" if view.kind == "frozen" else None,
         "backbone_sha256": view.weights or None,

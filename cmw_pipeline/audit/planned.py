@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cmw_pipeline.config import Plan
+from cmw_pipeline.config.contracts import Biased
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.data.own import OwnData
 from cmw_pipeline.data.own.look import digest
@@ -14,7 +15,6 @@ from cmw_pipeline.data.raw import read_files, read_images
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.manifests import is_stored, open_inputs, open_planned
 from cmw_pipeline.io.tables import read_table
-from cmw_pipeline.types import LABEL_COLUMNS
 
 
 def planned_data(plan: Plan, name: str, root: Path) -> OwnData:
@@ -33,11 +33,10 @@ def planned_data(plan: Plan, name: str, root: Path) -> OwnData:
         if not is_stored(artefact, root):
             hint = f"`cmw {artefact.stage} {artefact.name}` makes it"
             raise ConfigError(f"{artefact.name} is not there yet", hint)
-    labels = read_table(
-        open_planned(biased, root).path / "labels.parquet", LABEL_COLUMNS, ["index", "label", "split"]
-    )
+    file = open_planned(biased, root).path / Biased.LABELS
+    labels = read_table(file, Biased.LABELS.columns, ["index", "label", "split"])
     stored = open_inputs(biased, root)["raw"]
-    facts = FACTS[biased.params["source"]]
+    facts = FACTS[biased.request.source]
     notes = stored.manifest["notes"]
     numbers = [str(number) for number in range(facts.num_classes)]
     names = tuple(notes.get("class_names") or facts.class_names or numbers)
@@ -48,7 +47,7 @@ def planned_data(plan: Plan, name: str, root: Path) -> OwnData:
         images = read_images(stored.path)[index]
         content: list[str] = [digest(image.tobytes()) for image in images]
         return _with(rows, content, names, images=images, name="")
-    chosen = files.iloc[index].reset_index(drop=True)
+    chosen = files.take(index).to_pandas()
     place = Path(notes["root"])
     content = [digest((place / path).read_bytes()) for path in chosen["path"]]
     rows = rows.assign(path=chosen["path"].to_numpy())
