@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cmw_pipeline.config.artefact import Artefact
@@ -229,7 +230,8 @@ def stage(root, source="cifar10", form="binary", **options):
     artefact = Artefact("download", source, DatasetRequest(source=source, form=form))
     make(artefact, functools.partial(download.run, **options), root)
     notes = json.loads((root / artefact.manifest).read_text())["notes"]
-    return notes, read_raw(root / artefact.path)
+    images, columns = read_raw(root / artefact.path)
+    return notes, (images, pd.DataFrame(columns))
 
 
 @pytest.fixture

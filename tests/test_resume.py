@@ -167,6 +167,8 @@ def test_checkpointing_does_not_change_the_result(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP])
 def test_a_signal_leaves_one_valid_checkpoint_and_its_own_exit_code(tmp_path, number):
+    if number == signal.SIGHUP:
+        signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup
     run = task()
     with stop_requests() as stop, pytest.raises(Preempted, match=number.name) as raised:
         os.kill(os.getpid(), number)
