@@ -1,5 +1,6 @@
 """One thin click command a stage; the same commands that Snakemake calls work by hand."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -25,6 +26,17 @@ def run() -> None:
             sys.stderr.write(end.code + "\n")
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         os._exit(code or _all_is_written())
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _say(f"cmw: what was printed could not be written: {error.strerror}\n")
+        os._exit(SystemFault.exit_code)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(line)
+        sys.stderr.flush()
 
 
 def _all_is_written() -> int:
@@ -33,6 +45,7 @@ def _all_is_written() -> int:
     try:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        _say(f"cmw: what was printed could not be written: {error}\n")
         return SystemFault.exit_code
     return 0

@@ -10,7 +10,7 @@ import click
 
 from cmw_pipeline import __version__
 from cmw_pipeline.config import Plan, load
-from cmw_pipeline.errors import INSTALL, CmwError, SystemFault
+from cmw_pipeline.errors import INSTALL, CmwError, ConfigError, SystemFault
 from cmw_pipeline.runtime.memory import memory_fault
 from cmw_pipeline.runtime.team import SOLO, Team, joined_team
 
@@ -36,6 +36,22 @@ def _missing(error: ModuleNotFoundError) -> SystemFault | None:
     return SystemFault(f"{library} is not installed; this command needs it", f"{INSTALL} brings it")
 
 
+def _unforeseen(error: Exception) -> CmwError | None:
+    """The fault behind an error of a library; None where there is none that we know."""
+    if isinstance(error, ModuleNotFoundError):
+        return _missing(error)
+    if isinstance(error, ValueError):
+        return _lone_sample(error)
+    return memory_fault(error)
+
+
+def _lone_sample(error: ValueError) -> ConfigError | None:
+    if "more than 1 value per channel" not in str(error):
+        return None
+    text = "this network's batch normalisation cannot be trained on a batch of one sample"
+    return ConfigError(text, "write a batch_size and a meta_batch of at least 2")
+
+
 class _Group(click.Group):
     """Prints foreseen errors as one clear line and ends with their own exit code."""
 
@@ -45,8 +61,8 @@ class _Group(click.Group):
         except CmwError as error:
             click.echo(f"cmw: {error}", err=True)
             ctx.exit(error.exit_code)
-        except (MemoryError, RuntimeError, ModuleNotFoundError) as error:
-            fault = _missing(error) if isinstance(error, ModuleNotFoundError) else memory_fault(error)
+        except (MemoryError, RuntimeError, ModuleNotFoundError, ValueError) as error:
+            fault = _unforeseen(error)
             if fault is None:
                 raise
             click.echo(f"cmw: {fault}", err=True)

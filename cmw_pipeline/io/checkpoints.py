@@ -88,7 +88,7 @@ def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         if file_entry(path / _TENSORS) != body["tensors"]:
             raise IntegrityError(f"{path / _TENSORS}: its bytes are not those that were written")
         return load_file(path / _TENSORS), body["meta"]
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise IntegrityError(f"{path}: not a checkpoint: {error}") from None
 
 

@@ -242,7 +242,7 @@ def _origin_file(part: Path) -> Path:
 def _kept_origin(part: Path) -> _Origin | None:
     try:
         return _Origin(**json.loads(_origin_file(part).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

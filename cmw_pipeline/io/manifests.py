@@ -66,7 +66,7 @@ def recorded_content(artefact: Artefact[Any], root: Path) -> str | None:
     """The content of an artefact on disk, by its manifest alone; None where there is no such manifest."""
     try:
         return _content(json.loads((root / artefact.manifest).read_text()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -168,7 +168,7 @@ def open_stored(path: Path) -> Stored:
         manifest = json.loads(file.read_text())
     except FileNotFoundError:
         raise IntegrityError(f"{path}: there is no finished artefact here", "make it first") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{file}: not a manifest: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__

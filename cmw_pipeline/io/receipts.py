@@ -25,7 +25,7 @@ def is_current(table: Artefact[Any], root: Path) -> bool:
         receipt = json.loads(path.read_text())
         same_plan = receipt["digest"] == table.digest
         return same_plan and _of_these_inputs(receipt, table, root) and _untouched(receipt, path.parent)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

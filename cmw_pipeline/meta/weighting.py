@@ -171,7 +171,7 @@ def load_weighting(path: str | Path) -> WeightingFunction:
     try:
         card = json.loads((path / Weighting.CARD).read_text())
         tensors = load_file(path / Weighting.TENSORS)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise IntegrityError(f"{path}: not an exported weighting function: {error}") from None
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise IntegrityError(f"{path / Weighting.CARD}: not a card of format {FORMAT}")

@@ -187,7 +187,7 @@ def _dvc(root: Path) -> Iterator[Finding]:
 
 def _rwlock_owners(root: Path) -> set[int]:
     """Process ids in DVC's lock file: {"write": {path: {"pid": ...}}, "read": {path: [{"pid": ...}]}}."""
-    with contextlib.suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         locks = json.loads((root / ".dvc/tmp/rwlock").read_text())
         readers = [owner for owners in locks.get("read", {}).values() for owner in owners]
         return {int(owner["pid"]) for owner in [*readers, *locks.get("write", {}).values()]}

@@ -36,6 +36,6 @@ def quietly() -> Iterator[None]:
 
 def progress(steps: Iterable[T], total: int, title: str) -> Iterable[T]:
     """The steps themselves, behind a progress bar where standard error is a terminal."""
-    if _SILENT.get() or not sys.stderr.isatty():
+    if _SILENT.get() or sys.stderr is None or not sys.stderr.isatty():
         return steps
     return track(steps, description=title, total=total, transient=True)

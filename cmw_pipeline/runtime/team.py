@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cmw_pipeline.errors import SystemFault
+
 
 @dataclass(frozen=True)
 class Team:
@@ -46,14 +48,20 @@ def joined_team(device: str) -> Iterator[Team]:
     Args:
         device: ``cuda`` (NCCL) or ``cpu`` (Gloo).
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1" or "TORCHELASTIC_RUN_ID" not in os.environ:
         yield SOLO
         return
     import torch.distributed as dist
 
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
-        yield Team(dist.get_rank(), size)
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SystemFault(
+            f"no team of WORLD_SIZE={size[:20]!r}: {reason}", "start it with `torchrun`"
+        ) from None
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()

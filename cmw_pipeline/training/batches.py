@@ -1,5 +1,6 @@
 """An epoch's batches: which samples, in what order, seen how. Functions of (seed, epoch) and the method."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ from cmw_pipeline.runtime.seeds import stream
 from cmw_pipeline.runtime.team import SOLO, Team
 from cmw_pipeline.training.epoch_plan import EpochPlan
 from cmw_pipeline.training.precision import ordered
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Turn:
         An incomplete batch at its end is left out; a stream shorter than a batch gives smaller batches.
         """
         sizes = [min(s.batch_size or task.recipe.batch_size, len(s.rows)) for s in streams]
+        if number == epoch == 0 and sizes[0] < (asked := streams[0].batch_size or task.recipe.batch_size):
+            log.warning("batches of %d: the training set has no %d samples", sizes[0], asked)
         steps = len(streams[0].rows) // sizes[0]
         plans = []
         for place, (source, size) in enumerate(zip(streams, sizes, strict=True)):
