@@ -251,7 +251,7 @@ def undisturbed(tmp_path_factory):
     with FileLock(locks / f"train-{plan(folder).train(CELL).digest}.lock"):
         runs = [Run(folder), Run(folder)]
         for run in runs:
-            run.wait_for("in another process's hands: waiting")
+            run.wait_for("is being made by another process: waiting")
     said = [(*run.end(), run.seen) for run in runs]
     return finished_files(folder), said, str(plan(folder).train(CELL).path)
 

@@ -103,7 +103,7 @@ def exclusive(artefact: Artefact[Any], root: Path) -> Iterator[None]:
         try:
             held.acquire(timeout=0)
         except Timeout:
-            log.info("%s is in another process's hands: waiting", artefact.path)
+            log.info("%s is being made by another process: waiting", artefact.path)
             held.acquire()
     try:
         yield

@@ -26,7 +26,7 @@ from cmw_pipeline.io.atomic import atomic_file, remove_scraps, remove_tree, syst
 from cmw_pipeline.io.manifests import FORMAT, Stored, exclusive, file_entry, is_stored, open_planned
 from cmw_pipeline.io.receipts import receipt_path
 from cmw_pipeline.io.tables import read_table, write_table
-from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout, placed
+from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout_of, placed
 from cmw_pipeline.tables.figures import accuracy_figure, bar_figure, can_draw, curves_beside, risk_figure
 from cmw_pipeline.tables.numbers import numbers
 from cmw_pipeline.tables.published import is_published_recipe, published_weighting
@@ -99,14 +99,14 @@ def _write(
     missing: list[str],
 ) -> list[Path]:
     """Page, rows and figures of a table, at ``base`` and its endings; the page and the rows first."""
-    plan = layout(artefact.request)
-    if plan.metric == "risk-coverage":
-        check_scores(plan, rows)
+    layout = layout_of(artefact.request)
+    if layout.metric == "risk-coverage":
+        check_scores(layout, rows)
     page, data = _beside(base, Page.PAGE), _beside(base, Page.ROWS)
     write_table(data, rows, Page.ROWS.columns)
-    figures = _draw(base, plan, rows) + _copy_weightings(base, artefact, inputs)
+    figures = _draw(base, layout, rows) + _copy_weightings(base, artefact, inputs)
     figures += _beside_published(base, artefact, inputs)
-    write_text(page, render(plan, rows, missing, figures, _other_recipes(artefact)))
+    write_text(page, render(layout, rows, missing, figures, _other_recipes(artefact)))
     return [page, data, *(base.with_name(figure.file) for figure in figures)]
 
 
@@ -125,7 +125,7 @@ def _other_recipes(artefact: Artefact[TableRequest]) -> set[str]:
 
 
 def collect(artefact: Artefact[TableRequest], inputs: dict[str, Stored]) -> pd.DataFrame:
-    """The tidy rows of all runs that are there, in plan order: one row is one number."""
+    """The tidy rows of all runs that are there, in the order of the plan: one row is one number."""
     ranked = artefact.request.metric == "risk-coverage"
     found = [
         _run_rows(artefact.name, artefact.inputs[role], stored, ranked)
@@ -184,35 +184,35 @@ def _check_rows(rows: pd.DataFrame, path: Path) -> None:
         raise IntegrityError(f"{path}: an accuracy is not in 0..100 percent: {shown['value'].tolist()}")
 
 
-def _draw(base: Path, plan: Layout, rows: pd.DataFrame) -> list[Figure]:
+def _draw(base: Path, layout: Layout, rows: pd.DataFrame) -> list[Figure]:
     """The figure of the table, where it has any run: points, bars, or curves of risk and coverage."""
-    points = placed(rows, plan, LAST)
+    points = placed(rows, layout, LAST)
     if points.empty:
         return []
     file = _beside(base, Page.FIGURE)
-    if plan.metric == "risk-coverage":
-        ranked = curves(plan, rows).replace(
+    if layout.metric == "risk-coverage":
+        ranked = curves(layout, rows).replace(
             to_replace={
                 "method": {
-                    line.text: _drawn(line.text, f"{plan.rows[line.row].method} {line.score}")
-                    for line in lines(plan)
+                    line.text: _drawn(line.text, f"{layout.rows[line.row].method} {line.score}")
+                    for line in lines(layout)
                 }
             }
         )
-        atomic_file(file, lambda draft: risk_figure(draft, _in_panels(ranked, plan)))
+        atomic_file(file, lambda draft: risk_figure(draft, _in_panels(ranked, layout)))
         return [
             Figure(file.name, "Test error among the surest predictions: mean over seeds at each coverage.")
         ]
-    names = {row.text: _drawn(row.text, f"{row.method} {row.note}") for row in plan.rows}
-    points["method"] = [names[plan.rows[row].text] for row in points["row"]]
-    axis = f"test {plan.measured} after the last epoch, %"
-    if plan.figure == "bars":
-        published = published_bars(plan).replace(to_replace={"method": names})
-        atomic_file(file, lambda draft: bar_figure(draft, _in_groups(points, plan), published, axis))
+    names = {row.text: _drawn(row.text, f"{row.method} {row.note}") for row in layout.rows}
+    points["method"] = [names[layout.rows[row].text] for row in points["row"]]
+    axis = f"test {layout.measured} after the last epoch, %"
+    if layout.figure == "bars":
+        published = published_bars(layout).replace(to_replace={"method": names})
+        atomic_file(file, lambda draft: bar_figure(draft, _in_groups(points, layout), published, axis))
         beside = "; hatched: as published" if len(published) else ""
-        return [Figure(file.name, f"Test {plan.measured}: mean ± standard deviation over seeds{beside}.")]
-    atomic_file(file, lambda draft: accuracy_figure(draft, _in_panels(points, plan), axis))
-    caption = f"Test {plan.measured} of each method: mean ± standard deviation; pale dots are seeds."
+        return [Figure(file.name, f"Test {layout.measured}: mean ± standard deviation over seeds{beside}.")]
+    atomic_file(file, lambda draft: accuracy_figure(draft, _in_panels(points, layout), axis))
+    caption = f"Test {layout.measured} of each method: mean ± standard deviation; pale dots are seeds."
     return [Figure(file.name, caption)]
 
 
@@ -221,20 +221,20 @@ def _drawn(text: str, otherwise: str) -> str:
     return " ".join(text.split()) if can_draw(text) else otherwise.strip()
 
 
-def _in_panels(points: pd.DataFrame, plan: Layout) -> pd.DataFrame:
+def _in_panels(points: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     """A panel for each column of the layout."""
-    datasets = {column.dataset for column in plan.columns}
-    words = [column.text if column.test_set else bias_words(column.steps) for column in plan.columns]
+    datasets = {column.dataset for column in layout.columns}
+    words = [column.text if column.test_set else bias_words(column.steps) for column in layout.columns]
     panels = [
         text if len(datasets) == 1 else f"{column.dataset}: {text}"
-        for column, text in zip(plan.columns, words, strict=True)
+        for column, text in zip(layout.columns, words, strict=True)
     ]
     return points.assign(panel=[panels[column] for column in points["column"]])
 
 
-def _in_groups(points: pd.DataFrame, plan: Layout) -> pd.DataFrame:
+def _in_groups(points: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     """A panel for each dataset, a group for each bias."""
-    columns = [plan.columns[column] for column in points["column"]]
+    columns = [layout.columns[column] for column in points["column"]]
     return points.assign(panel=[c.dataset for c in columns], group=[c.bias for c in columns])
 
 

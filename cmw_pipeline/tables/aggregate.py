@@ -44,7 +44,7 @@ class Column:
 
     @property
     def text(self) -> str:
-        """Its heading."""
+        """The heading of the column."""
         return self.test_set.replace("_top", " top-") or f"{self.dataset}, {self.bias}"
 
 
@@ -102,7 +102,7 @@ class Cost:
     devices: frozenset[str]
 
 
-def layout(asked: TableRequest) -> Layout:
+def layout_of(asked: TableRequest) -> Layout:
     """Lay out a planned table: a row a method and a column a dataset x bias, both in grid order."""
     steps = {format_bias(bias): bias for biases in asked.biases.values() for bias in biases}
     keys = [
@@ -152,23 +152,23 @@ def _row_notes(keys: list[tuple[str, str, str, str]], labels: dict[str, str]) ->
     }
 
 
-def placed(rows: pd.DataFrame, plan: Layout, protocol: str, metric: str | None = None) -> pd.DataFrame:
+def placed(rows: pd.DataFrame, layout: Layout, protocol: str, metric: str | None = None) -> pd.DataFrame:
     """The test values of one protocol and metric, with their cell's ``row`` and ``column``.
 
     Without a metric, the table's. Runs record accuracies only; a table of errors is made of 100 - accuracy
     here, and nowhere else.
     """
     if metric is None:
-        metric = plan.metric if plan.metric == "ema_accuracy" else ACCURACY
-    wanted = [_measure(test_set, metric) for test_set in plan.test_sets] or [(TEST, metric)]
+        metric = layout.metric if layout.metric == "ema_accuracy" else ACCURACY
+    wanted = [_measure(test_set, metric) for test_set in layout.test_sets] or [(TEST, metric)]
     measures = pd.Series(list(zip(rows["split"], rows["metric"], strict=True)), index=rows.index)
     chosen = rows[(rows["protocol"] == protocol) & measures.isin(wanted)].copy()
     keys = zip(chosen["dataset"], chosen["bias"], chosen["method"], chosen["recipe"], strict=True)
     parts = [wanted.index(measure) for measure in measures[chosen.index]]
-    places = [plan.places[key][part] for key, part in zip(keys, parts, strict=True)]
+    places = [layout.places[key][part] for key, part in zip(keys, parts, strict=True)]
     chosen["row"] = [row for row, _ in places]
     chosen["column"] = [column for _, column in places]
-    if plan.metric == "error":
+    if layout.metric == "error":
         chosen["value"] = 100.0 - chosen["value"]
     return chosen
 

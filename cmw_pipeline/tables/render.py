@@ -39,7 +39,7 @@ class Figure:
 
 
 def render(
-    plan: Layout,
+    layout: Layout,
     rows: pd.DataFrame,
     missing: list[str],
     figures: list[Figure],
@@ -48,34 +48,38 @@ def render(
     """The whole page: the table, the best epochs, the costs, what has to be known, the figures.
 
     Args:
-        plan: the layout.
+        layout: which cells the table has.
         rows: tidy rows of all runs that are there (``Page.ROWS``).
         missing: names of planned inputs that are not there.
         figures: what to embed at the end.
         others: recipes that are not those of the published values.
     """
-    points = placed(rows, plan, LAST)
-    known = _known(plan)
+    points = placed(rows, layout, LAST)
+    known = _known(layout)
     marked = rows.assign(smoke=rows["smoke"] | rows["recipe"].isin(others))
     blocks = [
-        f"# {plain(plan.title)}",
-        *([prose(plan.caption)] if plan.caption else []),
-        *(risk_sections(plan, rows) if plan.metric == "risk-coverage" else _sections(plan, marked, known)),
+        f"# {plain(layout.title)}",
+        *([prose(layout.caption)] if layout.caption else []),
+        *(
+            risk_sections(layout, rows)
+            if layout.metric == "risk-coverage"
+            else _sections(layout, marked, known)
+        ),
         "## Cost of one run",
-        _costs(plan, points),
+        _costs(layout, points),
         "## Notes",
-        "\n".join(f"- {note}" for note in _notes(plan, rows, missing, known, others)),
+        "\n".join(f"- {note}" for note in _notes(layout, rows, missing, known, others)),
         *(f"![{plain(figure.caption)}]({figure.file})\n\n{figure.caption}" for figure in figures),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def published_bars(plan: Layout) -> pd.DataFrame:
+def published_bars(layout: Layout) -> pd.DataFrame:
     """The published values beside ours: ``panel`` (dataset), ``group`` (bias), ``method`` and ``value``."""
-    known = _known(plan)
-    found = {place: _published_at(plan, known, place) for place in plan.planned}
+    known = _known(layout)
+    found = {place: _published_at(layout, known, place) for place in layout.planned}
     bars = [
-        (plan.columns[column].dataset, plan.columns[column].bias, plan.rows[row].text, theirs.value)
+        (layout.columns[column].dataset, layout.columns[column].bias, layout.rows[row].text, theirs.value)
         for (row, column), theirs in found.items()
         if theirs is not None
     ]
@@ -85,37 +89,37 @@ def published_bars(plan: Layout) -> pd.DataFrame:
 # --- the three tables
 
 
-def _sections(plan: Layout, rows: pd.DataFrame, known: dict[tuple[str, str, str], Published]) -> list[str]:
+def _sections(layout: Layout, rows: pd.DataFrame, known: dict[tuple[str, str, str], Published]) -> list[str]:
     return [
-        _results(plan, placed(rows, plan, LAST), known),
+        _results(layout, placed(rows, layout, LAST), known),
         "## Best epoch, chosen on the test samples: optimistic",
-        _results(plan, placed(rows, plan, BEST), {}),
+        _results(layout, placed(rows, layout, BEST), {}),
     ]
 
 
-def _results(plan: Layout, points: pd.DataFrame, known: dict[tuple[str, str, str], Published]) -> str:
+def _results(layout: Layout, points: pd.DataFrame, known: dict[tuple[str, str, str], Published]) -> str:
     cells = summaries(points)
     smoke = _smoke_places(points)
-    best = winners(cells, plan.metric == "error")
+    best = winners(cells, layout.metric == "error")
     texts = {}
     for place, summary in cells.items():
-        texts[place] = value(summary, place in best, len(plan.seeds))
-        theirs = _published_at(plan, known, place)
+        texts[place] = value(summary, place in best, len(layout.seeds))
+        theirs = _published_at(layout, known, place)
         if place in smoke:
             texts[place] += f" {_SMOKE}"
         elif theirs is not None:
             texts[place] += _comparison(summary, theirs)
-    return _cells(plan, texts, _quoted(plan, known))
+    return _cells(layout, texts, _quoted(layout, known))
 
 
-def _quoted(plan: Layout, known: dict[tuple[str, str, str], Published]) -> list[list[str]]:
+def _quoted(layout: Layout, known: dict[tuple[str, str, str], Published]) -> list[list[str]]:
     """The lines of what is only quoted; none beside values that are no published ones."""
-    columns = [_printed_column(column) for column in plan.columns]
+    columns = [_printed_column(column) for column in layout.columns]
     lines = []
-    for label in plan.quoted if known else ():
+    for label in layout.quoted if known else ():
         found = [known.get((*column, label)) for column in columns]
         if not any(found):
-            raise ConfigError(f"{label!r} is quoted, but {plan.published} has no such row in these columns")
+            raise ConfigError(f"{label!r} is quoted, but {layout.published} has no such row in these columns")
         lines.append([label, *("" if value is None else f"pub {_printed(value)}" for value in found)])
     return lines
 
@@ -131,11 +135,11 @@ def _comparison(ours: Summary, theirs: Published) -> str:
     return f" · pub {_printed(theirs)} · Δ {difference:+.2f}{far}"
 
 
-def _costs(plan: Layout, points: pd.DataFrame) -> str:
+def _costs(layout: Layout, points: pd.DataFrame) -> str:
     cells = costs(points)
-    reference = {place[1]: cell for place, cell in cells.items() if plan.rows[place[0]].text == _REFERENCE}
+    reference = {place[1]: cell for place, cell in cells.items() if layout.rows[place[0]].text == _REFERENCE}
     texts = {place: _cost(cell, reference.get(place[1])) for place, cell in cells.items()}
-    return _cells(plan, texts)
+    return _cells(layout, texts)
 
 
 def _cost(cell: Cost, reference: Cost | None) -> str:
@@ -155,7 +159,7 @@ def _duration(seconds: float) -> str:
 
 
 def _notes(
-    plan: Layout,
+    layout: Layout,
     rows: pd.DataFrame,
     missing: list[str],
     known: dict[tuple[str, str, str], Published],
@@ -170,36 +174,36 @@ def _notes(
     if others:
         yield (
             f"{_SMOKE} **not the published network and epochs** ({', '.join(sorted(others))}): not to be"
-            f" compared with {plan.published}."
+            f" compared with {layout.published}."
         )
     if missing:
         more = f", and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        yield f"{MISSING} and n=k/{len(plan.seeds)}: not made yet: {', '.join(missing[:_SHOWN])}{more}."
-    what = f"Test {plan.measured} in percent after the last epoch"
-    if plan.metric == "risk-coverage":
+        yield f"{MISSING} and n=k/{len(layout.seeds)}: not made yet: {', '.join(missing[:_SHOWN])}{more}."
+    what = f"Test {layout.measured} in percent after the last epoch"
+    if layout.metric == "risk-coverage":
         what = RISK_NOTE
     spread = "mean ± sample standard deviation (n = number of seeds)"
     yield f"{what}: {spread}. Bold: the best mean of the column."
-    yield from _contents(plan)
+    yield from _contents(layout)
     yield from _machines(rows)
-    if plan.published:
+    if layout.published:
         yield (
-            f"pub: the published value ({plan.published}). Δ: ours minus published."
+            f"pub: the published value ({layout.published}). Δ: ours minus published."
             f" {_FAR}: further away than 2 standard errors of our mean (the number of seeds behind the"
             " published values is not known, so their spread does not enter)."
         )
         yield from (
-            f"{plain(label)}: the published values only. {prose(why)}" for label, why in plan.quoted.items()
+            f"{plain(label)}: the published values only. {prose(why)}" for label, why in layout.quoted.items()
         )
-        yield from _published_notes(plan, known)
+        yield from _published_notes(layout, known)
 
 
-def _contents(plan: Layout) -> Iterator[str]:
-    biases = {column.bias: column.steps for column in plan.columns}
+def _contents(layout: Layout) -> Iterator[str]:
+    biases = {column.bias: column.steps for column in layout.columns}
     yield "; ".join(f"`{bias}`: {bias_words(steps)}" for bias, steps in biases.items()) + "."
-    used = dict.fromkeys((dataset, recipe) for dataset, _, _, recipe in plan.places)
+    used = dict.fromkeys((dataset, recipe) for dataset, _, _, recipe in layout.places)
     listed = ", ".join(f"`{dataset}` by recipe `{recipe}`" for dataset, recipe in used)
-    yield f"Trained: {listed}; seeds {', '.join(str(seed) for seed in plan.seeds)}."
+    yield f"Trained: {listed}; seeds {', '.join(str(seed) for seed in layout.seeds)}."
 
 
 def _machines(rows: pd.DataFrame) -> Iterator[str]:
@@ -212,30 +216,30 @@ def _machines(rows: pd.DataFrame) -> Iterator[str]:
             yield f"All runs: {column} {plain(names[0])}."
 
 
-def _published_notes(plan: Layout, known: dict[tuple[str, str, str], Published]) -> Iterator[str]:
-    matches = {place: _published_at(plan, known, place) for place in plan.planned}
+def _published_notes(layout: Layout, known: dict[tuple[str, str, str], Published]) -> Iterator[str]:
+    matches = {place: _published_at(layout, known, place) for place in layout.planned}
     matched = {row for (row, _), theirs in matches.items() if theirs is not None}
-    strangers = [row.text for r, row in enumerate(plan.rows) if r not in matched]
+    strangers = [row.text for r, row in enumerate(layout.rows) if r not in matched]
     if strangers:
-        yield f"Not in {plan.published}, by label: {plain(', '.join(strangers))}."
+        yield f"Not in {layout.published}, by label: {plain(', '.join(strangers))}."
     for (row, column), theirs in matches.items():
         if theirs is not None and theirs.note:
-            yield f"Published {plain(plan.rows[row].text)} at {plan.columns[column].text}: {theirs.note}."
+            yield f"Published {plain(layout.rows[row].text)} at {layout.columns[column].text}: {theirs.note}."
 
 
 # --- places and Markdown
 
 
-def _known(plan: Layout) -> dict[tuple[str, str, str], Published]:
+def _known(layout: Layout) -> dict[tuple[str, str, str], Published]:
     """The published numbers by (dataset, bias, method as printed); see :func:`_printed_column`."""
-    if plan.published is None:
+    if layout.published is None:
         return {}
-    if not plan.test_sets:
-        return lookup(plan.published, plan.metric)
+    if not layout.test_sets:
+        return lookup(layout.published, layout.metric)
     return {
         (dataset, f"{bias} {test_set}", method): theirs
-        for test_set in plan.test_sets
-        for (dataset, bias, method), theirs in lookup(plan.published, test_set).items()
+        for test_set in layout.test_sets
+        for (dataset, bias, method), theirs in lookup(layout.published, test_set).items()
     }
 
 
@@ -251,24 +255,24 @@ def _smoke_places(points: pd.DataFrame) -> set[Place]:
 
 
 def _published_at(
-    plan: Layout, known: dict[tuple[str, str, str], Published], place: Place
+    layout: Layout, known: dict[tuple[str, str, str], Published], place: Place
 ) -> Published | None:
-    row, column = plan.rows[place[0]], plan.columns[place[1]]
+    row, column = layout.rows[place[0]], layout.columns[place[1]]
     return known.get((*_printed_column(column), row.label))
 
 
-def _cells(plan: Layout, texts: dict[Place, str], more: Sequence[list[str]] = ()) -> str:
+def _cells(layout: Layout, texts: dict[Place, str], more: Sequence[list[str]] = ()) -> str:
     """The Markdown table; a planned cell without text is missing, one that was never planned is empty.
 
     ``more`` are lines below the planned ones.
     """
-    planned = set(plan.planned)
-    head = ["method", *(column.text for column in plan.columns)]
+    planned = set(layout.planned)
+    head = ["method", *(column.text for column in layout.columns)]
     body = [
         [
             row.text,
-            *(texts.get((r, c), MISSING if (r, c) in planned else "") for c in range(len(plan.columns))),
+            *(texts.get((r, c), MISSING if (r, c) in planned else "") for c in range(len(layout.columns))),
         ]
-        for r, row in enumerate(plan.rows)
+        for r, row in enumerate(layout.rows)
     ]
     return grid([head, *body, *more])

@@ -51,44 +51,44 @@ def risk_rows(predictions: pd.DataFrame, epoch: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(Run.ROWS.columns))
 
 
-def lines(plan: Layout) -> list[Line]:
+def lines(layout: Layout) -> list[Line]:
     """The rows: each method by its own confidence, or by the scores that the table asks for."""
     return [
         Line(row, score, text)
-        for row, method in enumerate(plan.rows)
-        for score, text in plan.scores.get(method.method, {"confidence": method.text}).items()
+        for row, method in enumerate(layout.rows)
+        for score, text in layout.scores.get(method.method, {"confidence": method.text}).items()
     ]
 
 
-def risk_sections(plan: Layout, rows: pd.DataFrame) -> list[str]:
+def risk_sections(layout: Layout, rows: pd.DataFrame) -> list[str]:
     """A table for each column of the layout: the lines at each coverage, and their areas."""
     heads = [*(_error_at(coverage) for coverage in COVERAGES), _AREA]
     blocks = []
-    for number, column in enumerate(plan.columns):
-        cells = _cells(plan, rows, number, heads)
+    for number, column in enumerate(layout.columns):
+        cells = _cells(layout, rows, number, heads)
         best = winners(cells, smallest=True)
         body = [
             [
                 line.text,
                 *(
-                    value(cells[n, c], (n, c) in best, len(plan.seeds)) if (n, c) in cells else MISSING
+                    value(cells[n, c], (n, c) in best, len(layout.seeds)) if (n, c) in cells else MISSING
                     for c in range(len(heads))
                 ),
             ]
-            for n, line in enumerate(lines(plan))
-            if (line.row, number) in plan.planned
+            for n, line in enumerate(lines(layout))
+            if (line.row, number) in layout.planned
         ]
         head = ["method", *(f"{100 * coverage:g}%" for coverage in COVERAGES), _AREA]
         blocks += [f"## {column.text}: {bias_words(column.steps)}", grid([head, *body])]
     return blocks
 
 
-def curves(plan: Layout, rows: pd.DataFrame) -> pd.DataFrame:
+def curves(layout: Layout, rows: pd.DataFrame) -> pd.DataFrame:
     """The figure's points: ``column`` of the layout, ``method``, ``seed``, ``coverage`` and ``value``."""
     parts = []
-    for line in lines(plan):
+    for line in lines(layout):
         for coverage in CURVE:
-            points = placed(rows, plan, LAST, f"{line.score}:{_error_at(coverage)}")
+            points = placed(rows, layout, LAST, f"{line.score}:{_error_at(coverage)}")
             points = points[points["row"] == line.row]
             parts.append(
                 points[["column", "seed", "value"]].assign(method=line.text, coverage=100 * coverage)
@@ -96,31 +96,31 @@ def curves(plan: Layout, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _cells(plan: Layout, rows: pd.DataFrame, column: int, heads: list[str]) -> dict[Place, Summary]:
+def _cells(layout: Layout, rows: pd.DataFrame, column: int, heads: list[str]) -> dict[Place, Summary]:
     """By (line, head), of one column of the layout."""
     cells = {}
     for place, head in enumerate(heads):
-        for number, line in enumerate(lines(plan)):
-            points = placed(rows, plan, LAST, f"{line.score}:{head}")
+        for number, line in enumerate(lines(layout)):
+            points = placed(rows, layout, LAST, f"{line.score}:{head}")
             for at, summary in summaries(points[points["row"] == line.row]).items():
                 if at[1] == column:
                     cells[number, place] = summary
     return cells
 
 
-def check_scores(plan: Layout, rows: pd.DataFrame) -> None:
+def check_scores(layout: Layout, rows: pd.DataFrame) -> None:
     """See that the runs that are there have the scores that the table asks for.
 
     Raises:
         ConfigError: one has not: its network has no dropout.
     """
-    for line in lines(plan):
-        method = plan.rows[line.row].method
+    for line in lines(layout):
+        method = layout.rows[line.row].method
         of = rows[rows["method"] == method]
         if len(of) and not of["metric"].str.startswith(f"{line.score}:").any():
             recipes = ", ".join(of["recipe"].unique())
             raise ConfigError(
-                f"{plan.title!r}: {method} has no {line.score}: the network of {recipes} has no dropout",
+                f"{layout.title!r}: {method} has no {line.score}: the network of {recipes} has no dropout",
                 f"take {line.score} out of the table's scores, or choose vgg16-bn or small-vgg",
             )
 

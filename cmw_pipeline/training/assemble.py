@@ -205,4 +205,6 @@ def share(task: Task, state: TrainState, team: Team) -> tuple[Task, TrainState]:
         )
     teacher = None if state.teacher is None else Shared(state.teacher.module, team)
     shared = Shared(state.model, team)
-    return dataclasses.replace(task, team=team), dataclasses.replace(state, shared=shared, asked=teacher)
+    return dataclasses.replace(task, team=team), dataclasses.replace(
+        state, shared_model=shared, shared_teacher=teacher
+    )

@@ -91,7 +91,7 @@ def iterate(
             batch = method.prepare(batch, _networks(state))
         check_finite = check_finite and state.device.type == "cpu"
         low_memory = recipe.low_memory
-        model = state.shared or state.model
+        model = state.shared_model or state.model
         loss = training_step(model, method, state.optimizer, batch, meta_batch, low_memory, check_finite)
     state.loss_sum += loss
     if state.teacher is not None:
@@ -145,9 +145,9 @@ def _refill(batch: Batch, tensors: Iterator[torch.Tensor]) -> Batch:
 
 
 def _networks(state: TrainState) -> Networks:
-    if state.shared is None:
+    if state.shared_model is None:
         return Networks(state.model, state.teacher, _no_scan)
-    return Networks(state.model, state.asked, _no_scan, state.shared.mix)
+    return Networks(state.model, state.shared_teacher, _no_scan, state.shared_model.mix)
 
 
 def _no_scan(network: nn.Module) -> torch.Tensor:

@@ -48,9 +48,9 @@ class TrainState:
     """(M,) int64 rows of this epoch's meta-set."""
     loss_sum: torch.Tensor
     """Scalar float64: sum of this epoch's training losses so far."""
-    shared: Shared | None = None
+    shared_model: Shared | None = None
     """The model as it trains on several processes; None for one."""
-    asked: Shared | None = None
+    shared_teacher: Shared | None = None
     """The teacher as it is asked on several processes; None for one."""
     observer: Observer | None = None
     """Sees the run after each epoch; what it remembers is part of every checkpoint."""
