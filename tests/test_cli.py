@@ -69,6 +69,25 @@ def prepared(folder):
 
 
 FROZEN = {
+    "audit": [
+        "place",
+        "--out",
+        "--fast",
+        "--backbone",
+        "--method",
+        "--review",
+        "--seed",
+        "--fail-above",
+        "--skip-bad",
+        "--label",
+        "--path",
+        "--features",
+        "--split",
+        "--trusted",
+        "--clean-label",
+        "--group",
+        "--id",
+    ],
     "check": [],
     "cost": ["table"],
     "doctor": [],
@@ -76,6 +95,7 @@ FROZEN = {
     "export": ["name"],
     "inject": ["name", "--labels", "--accept-unverified"],
     "metaset": ["name"],
+    "predict": ["run", "path"],
     "prune": ["--yes"],
     "schema": [],
     "table": ["name", "--strict"],

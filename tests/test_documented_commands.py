@@ -1,6 +1,6 @@
 """Each command of the README and of ``docs/``, as printed and in order, in a fresh clone.
 
-The clone has today's files and the recipe of the demo cut to seconds: one bias, one seed, one epoch.
+The clone has today's files and the recipe of the demo cut to seconds: one bias, one seed, four channels.
 ``documented_commands.txt`` says how each command is tried; the first tests hold that it lists what is
 printed, neither more nor less.
 """
@@ -90,7 +90,7 @@ def shorten(path):
     params = yaml.safe_load(path.read_text())
     params["seeds"] = [0]
     params["biases"]["demo"] = ["asym-0.4"]
-    params["recipes"]["digits-cnn"]["epochs"] = 1
+    params["recipes"]["digits-cnn"]["network"]["width"] = 4
     params["tables"]["demo"]["grid"][0]["methods"] = ["erm", "cmw-net"]
     path.write_text(yaml.safe_dump(params, sort_keys=False))
 

@@ -29,7 +29,7 @@ datasets: {digits: {source: digits}}
 biases: {few: [none, asym-0.4]}
 methods:
   erm: {kind: erm, label: ERM}
-  sat: {kind: sat-selective, label: SAT}
+  sat: {kind: sat-selective, label: SAT, start_epoch: 1}
 recipes: {quick: {network: {name: small-vgg}, optimizer: {lr: 0.1}, epochs: 3, batch_size: 50}}
 tables:
   risks:

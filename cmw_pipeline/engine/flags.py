@@ -18,12 +18,13 @@ def unless_current(table: Artefact[Any], root: Path = Path()) -> list[str]:
 
     Snakemake knows two reasons to run a rule whose output is there: its own records, which a fresh clone
     does not have, and an input that is newer. The flag is written now and the page dated before it, wherever
-    the clock stood; its text is new each time, since Snakemake passes over an input of known content.
+    the clock stood; its text is new each time, since Snakemake passes over an input of known content. Each
+    flag has a folder of its own, since Snakemake lists a folder once and would miss a second flag.
     """
     page = root / RESULTS / (table.name + Page.PAGE.name)
     if not page.exists() or is_current(table, root):
         return []
-    now = time.time()
-    write_text(root / _FLAGS / table.name, f"{table.name} is not current; seen at {time.time_ns()} ns\n")
+    now, flag = time.time(), _FLAGS / table.name / "seen"
+    write_text(root / flag, f"{table.name} is not current; seen at {time.time_ns()} ns\n")
     os.utime(page, (now - 60, now - 60))
-    return [str(_FLAGS / table.name)]
+    return [str(flag)]
