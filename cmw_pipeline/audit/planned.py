@@ -11,7 +11,7 @@ from cmw_pipeline.config.contracts import Biased
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.data.own import OwnData
 from cmw_pipeline.data.own.look import digest
-from cmw_pipeline.data.raw import read_files, read_images
+from cmw_pipeline.data.raw import read_files, read_images, read_vectors
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.manifests import is_stored, open_inputs, open_planned
 from cmw_pipeline.io.tables import read_table
@@ -43,9 +43,13 @@ def planned_data(plan: Plan, name: str, root: Path) -> OwnData:
     files = read_files(stored.path)
     index = labels["index"].to_numpy()
     rows = labels.drop(columns="index").assign(trusted=False, clean_label=np.int16(-1), group="")
+    if (found := read_vectors(stored.path)) is not None:
+        vectors = np.ascontiguousarray(found[0][index])
+        content: list[str] = [digest(vector.tobytes()) for vector in vectors]
+        return _with(rows, content, names, vectors=vectors, name="")
     if files is None:
         images = read_images(stored.path)[index]
-        content: list[str] = [digest(image.tobytes()) for image in images]
+        content = [digest(image.tobytes()) for image in images]
         return _with(rows, content, names, images=images, name="")
     chosen = files.take(index).to_pandas()
     place = Path(notes["root"])
@@ -59,4 +63,4 @@ def _with(
 ) -> OwnData:
     unit = pd.factorize(np.array(content, dtype=object))[0].astype(np.int64)
     rows = rows.assign(content=content, unit=unit, name=name).reset_index(drop=True)
-    return OwnData(rows, names, where.get("root"), None, where.get("images"))
+    return OwnData(rows, names, where.get("root"), where.get("vectors"), where.get("images"))

@@ -12,6 +12,7 @@ from cmw_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from cmw_pipeline.audit.result import Audit
+    from cmw_pipeline.config.schema import Params
     from cmw_pipeline.data.own import OwnData
 
 _COLUMNS = ("label", "path", "features", "split", "trusted", "clean_label", "group", "id")
@@ -131,6 +132,54 @@ def _audited(data: "OwnData", asked: Any, folder: Path, name: str, backbone: str
         )
     write_text(folder / "report.html", render(found))
     return found
+
+
+@main.command("import", epilog="Example: cmw import my-pictures --name mine")
+@click.argument("place", metavar="PATH", type=click.Path(path_type=Path))
+@click.option("--name", help="What the dataset is called.  [default: as the file or folder]")
+@columns
+@click.pass_context
+def import_(ctx: click.Context, /, place: Path, name: str | None, **options: Any) -> None:
+    """Make a dataset of your own one of the project, for every bias, method and table.
+
+    PATH is as for `cmw audit`. Pictures stay where they are. params/NAME.yaml says how it is trained on.
+    """
+    from cmw_pipeline.io.atomic import write_text
+    from cmw_pipeline.stages import own
+    from cmw_pipeline.stages.base import make
+
+    name, params = name or place.resolve().stem.lower(), load(ctx.obj)
+    file = ctx.obj.parent / "params" / f"{name}.yaml"
+    if name in params.datasets or file.exists():
+        raise ConfigError(f"there is a dataset {name} already, or {file}", "choose another: --name NAME")
+    data = read(place, options, params.bias_seed)
+    planned = Plan(with_dataset(params, name, own.source_of(data)))
+    artefact = planned.download(name)
+    make(artefact, lambda job: own.run(job, data), Path.cwd())
+    write_text(file, own.parameters(name, data))
+    train = int((data.rows["split"] == "train").sum())
+    classes, test = len(data.class_names), len(data.rows) - train
+    click.echo(f"{artefact.path}: {classes} classes, {train} to train on, {test} to test")
+    click.echo(f"{file} says how; next: snakemake --cores all results/{name}.md")
+
+
+def with_dataset(params: "Params", name: str, source: str) -> "Params":
+    """The parameters with one dataset more.
+
+    Raises:
+        ConfigError: the name is not one that a dataset can have.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from cmw_pipeline.config.fields import Name
+    from cmw_pipeline.config.schema import Dataset
+
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        raise ConfigError(f"{name!r} is no name of a dataset", "letters and digits: --name NAME") from None
+    dataset = Dataset(source=source)
+    return params.model_copy(update={"datasets": {**params.datasets, name: dataset}})
 
 
 @main.command(epilog="Example: cmw predict audit/my-pictures new-pictures")

@@ -149,6 +149,8 @@ class Raw:
         "of image files: path below the dataset's folder; `test_set` is empty for training",
         {"index": "int32", "path": "string", "bytes": "int64", "crc32": "int64", "test_set": "string"},
     )
+    VECTORS = File("vectors.npy", "of vectors of one's own, in place of images: (N, D) float32, as they came")
+    SCALE = File("scale.npy", "(2, D) float32: mean and factor that bring the training vectors to one length")
     FAULTS = File(
         "faults.parquet",
         "image files that give no picture and are left out, or were converted to RGB",

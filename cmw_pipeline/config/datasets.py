@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from cmw_pipeline.config.bias_names import BiasStep
 from cmw_pipeline.config.label_files import LabelFile, factors, label_files
-from cmw_pipeline.config.origins import Bundled, ImageFiles, Origin, archives
+from cmw_pipeline.config.origins import Bundled, ImageFiles, Origin, OwnVectors, archives
 
 T = TypeVar("T")
 PICTURES = 2
@@ -164,15 +164,19 @@ def _class_folders(name: str, num_classes: int, home: str, side: int = 256) -> D
 
 
 class _Facts(dict[str, DatasetFacts]):
-    """The known datasets; ``folder-12`` is a user's own folder of 12 classes."""
+    """The known datasets; ``folder-12`` is a user's own of 12 classes, ``vectors-3-64`` own vectors."""
 
     def __missing__(self, source: str) -> DatasetFacts:
+        if vectors := OWN_VECTORS.fullmatch(source):
+            classes, length = (int(number) for number in vectors.groups())
+            return DatasetFacts(source, classes, (1, 1, length), (), (), (), OwnVectors())
         match = OWN_FOLDER.fullmatch(source)
         if match is None:
             raise KeyError(source)
         return _class_folders(source, int(match[1]), "your own folder of images")
 
 
+OWN_VECTORS = re.compile(r"vectors-([1-9][0-9]{0,4})-([1-9][0-9]{0,6})")
 OWN_FOLDER = re.compile(r"folder-([1-9][0-9]{0,3})")
 
 _KNOWN = (

@@ -63,7 +63,12 @@ class Bundled:
     reader: str
 
 
-Origin: TypeAlias = Archives | ImageFiles | Bundled
+@dataclass(frozen=True)
+class OwnVectors:
+    """Vectors of the user's own, which only ``cmw import`` brings."""
+
+
+Origin: TypeAlias = Archives | ImageFiles | Bundled | OwnVectors
 
 
 class _Published(Row):

@@ -10,10 +10,12 @@ import pyarrow as pa
 import torch
 
 from cmw_pipeline.config.datasets import DatasetFacts
+from cmw_pipeline.config.origins import OwnVectors
 from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.data.loader import ImageStore, Store
-from cmw_pipeline.data.raw import read_files, read_images
+from cmw_pipeline.data.raw import read_files, read_images, read_vectors
 from cmw_pipeline.data.stream import FileStore
+from cmw_pipeline.data.vectors import VectorStore
 from cmw_pipeline.errors import ConfigError, SystemFault
 
 Index = npt.NDArray[np.int64]
@@ -49,6 +51,10 @@ class OpenImages:
             IntegrityError: the artefact is damaged.
             SystemFault: the folder of the image files is not there any more.
         """
+        if isinstance(facts.origin, OwnVectors) != (recipe.network.name in ("linear", "mlp")):
+            what = "vectors" if isinstance(facts.origin, OwnVectors) else "pictures"
+            hint = "vectors take the networks linear and mlp, pictures the others"
+            raise ConfigError(f"{path}: {recipe.network.name} is not for {what}", hint)
         files = read_files(path)
         if (files is None) != (recipe.picture is None):
             what = "holds no image files" if files is None else "holds image files of any size"
@@ -62,6 +68,8 @@ class OpenImages:
 
     def store(self, index: Index) -> Store:
         """The images of these rows, in this order."""
+        if (found := read_vectors(self.path)) is not None:
+            return VectorStore.put(found[0][index], found[1], self.device)
         mean, std = self.facts.mean, self.facts.std
         if self.files is None or self.root is None or self.recipe.picture is None:
             images = read_images(self.path)[index]

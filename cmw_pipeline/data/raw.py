@@ -1,15 +1,17 @@
 """The raw artefact: ``labels.parquet``, one row an image, beside ``images.npy`` or a table of image files."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from cmw_pipeline.config.contracts import Raw
+from cmw_pipeline.data.vectors import Scale
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.tables import Columns, read_arrow, read_columns, write_array, write_columns
-from cmw_pipeline.types import TEST, TRAIN, UNUSED, Images, Labels
+from cmw_pipeline.types import TEST, TRAIN, UNUSED, Images, Labels, Vectors
 
 
 def write_raw(out: Path, images: Images, labels: Labels, split: npt.NDArray[np.str_]) -> None:
@@ -41,6 +43,40 @@ def write_files(out: Path, files: Columns) -> None:
     write_columns(out, Raw.LABELS, labels)
 
 
+def write_vectors(
+    out: Path, vectors: Vectors, scale: Scale, labels: npt.NDArray[np.integer], split: npt.NDArray[Any]
+) -> None:
+    """Write (N, D) vectors, the scale of the training ones, and (N,) labels and splits.
+
+    Raises:
+        IntegrityError: a value is not one of its column's.
+        SystemFault: the disk is full, and the like.
+    """
+    index = np.arange(len(labels), dtype=np.int32)
+    columns: Columns = {"index": index, "label": labels.astype(np.int16), "split": split.astype(object)}
+    _check_labels(out / Raw.LABELS, columns, len(vectors))
+    write_array(out / Raw.VECTORS, vectors)
+    write_array(out / Raw.SCALE, np.stack([scale.mean, scale.factor]))
+    write_columns(out, Raw.LABELS, columns)
+
+
+def read_vectors(path: Path) -> tuple[Vectors, Scale] | None:
+    """The vectors of a raw artefact, mapped from the file, and their scale; None where it has pictures.
+
+    Raises:
+        IntegrityError: a file is damaged.
+    """
+    file = path / Raw.VECTORS
+    if not file.is_file():
+        return None
+    try:
+        vectors = np.load(file, mmap_mode="r", allow_pickle=False)
+        mean, factor = np.load(path / Raw.SCALE, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise IntegrityError(f"{file}: not vectors with a scale: {error}") from None
+    return vectors, Scale(mean, factor)
+
+
 def read_files(path: Path) -> pa.Table | None:
     """The table of image files of a raw artefact, in the order of its labels; None where it has an array.
 
@@ -57,8 +93,9 @@ def read_labels(path: Path) -> Columns:
     Raises:
         IntegrityError: a file is missing or damaged, or it does not belong to the images.
     """
-    files = read_files(path)
-    images = len(read_images(path)) if files is None else len(files)
+    files, vectors = read_files(path), read_vectors(path)
+    samples = files if vectors is None else vectors[0]
+    images = len(read_images(path) if samples is None else samples)
     columns = read_columns(path, Raw.LABELS)
     splits = (TRAIN, TEST) if files is None else (TRAIN, TEST, UNUSED)
     _check_labels(path / Raw.LABELS, columns, images, splits)

@@ -4,14 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from cmw_pipeline.config.datasets import DatasetFacts
-from cmw_pipeline.config.origins import Archives, Bundled, ImageFiles
-from cmw_pipeline.data.sources import archive, bundled, image_files
+from cmw_pipeline.config.origins import Archives, Bundled, ImageFiles, OwnVectors
+from cmw_pipeline.data.sources import archive, bundled, image_files, own_vectors
 from cmw_pipeline.data.sources.asked import Asked, Notes
 
 WRITERS: dict[type, Callable[[DatasetFacts, Any, str | None, Asked], Notes]] = {
     Archives: archive.write,
     Bundled: bundled.write,
     ImageFiles: image_files.write,
+    OwnVectors: own_vectors.write,
 }
 """By the type of a dataset's origin."""
 

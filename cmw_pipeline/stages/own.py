@@ -1,0 +1,88 @@
+"""A dataset of the user's own as the raw artefact that every bias, method and table starts from."""
+
+import numpy as np
+import pandas as pd
+
+from cmw_pipeline.config.contracts import DatasetRequest
+from cmw_pipeline.data.own import OwnData
+from cmw_pipeline.data.raw import write_files, write_vectors
+from cmw_pipeline.data.vectors import Scale
+from cmw_pipeline.stages.base import Job
+from cmw_pipeline.types import TEST, TRAIN
+
+
+def run(job: Job[DatasetRequest], data: OwnData) -> None:
+    """Write vectors, or the table of files, which stay where they are; class names and folder are noted."""
+    job.notes.update({"class_names": list(data.class_names), "verified": True})
+    if data.vectors is not None:
+        scale = Scale.of(data.vectors[data.where(TRAIN)])
+        split = data.rows["split"].to_numpy(dtype=object)
+        write_vectors(job.out, data.vectors, scale, data.labels, split)
+        return
+    assert data.root is not None
+    job.notes.update({"root": str(data.root.resolve()), "faults": {}})
+    columns = {name: data.rows[name].to_numpy() for name in ("path", "label", "split", "bytes", "crc32")}
+    test_set = np.where(columns["split"] == TEST, "test", "")
+    index = np.arange(len(data.rows), dtype=np.int32)
+    write_files(job.out, {"index": index, **columns, "test_set": test_set})
+
+
+def source_of(data: OwnData) -> str:
+    """The dataset's ``source`` in the parameters: ``vectors-K-D`` or ``folder-K``."""
+    classes = len(data.class_names)
+    return f"folder-{classes}" if data.vectors is None else f"vectors-{classes}-{data.vectors.shape[1]}"
+
+
+def parameters(name: str, data: OwnData) -> str:
+    """The text of ``params/NAME.yaml``: the dataset, and a table of ERM beside CMW-Net-SL on it."""
+    train = data.rows[data.rows["split"] == TRAIN]
+    counts: pd.Series[int] = train["label"].value_counts()
+    batch = min(100, len(train))
+    if data.vectors is None:
+        network, picture, epochs = "{name: small-cnn, width: 32}", "    picture: {side: 32, resize: 36}\n", 30
+    else:
+        head = "mlp" if data.vectors.shape[1] < 128 else "linear"
+        network, picture, epochs = f"{{name: {head}}}", "", 15
+    return f"""\
+# What `cmw import` wrote about the dataset {name}; yours to change.
+
+datasets:
+  {name}:
+    source: {source_of(data)}
+biases:
+  {name}:
+  - none
+methods:
+  {name}-erm:
+    kind: erm
+    label: ERM
+  {name}-cmw-net-sl:
+    kind: soft-labels
+    label: CMW-Net-SL
+    start_epoch: {epochs // 6}
+    weighting:
+      kind: cmw-net
+      meta_set: lowest-{min(10, int(counts.min()))}
+      meta_batch: {batch}
+      meta_every: 2
+      weight_net: {{lr: 1.0e-3}}
+recipes:
+  {name}:
+    network: {network}
+    optimizer: {{lr: 0.1}}
+    schedule: {{name: cosine}}
+    epochs: {epochs}
+    batch_size: {batch}
+{picture}    ema: 0.97
+tables:
+  {name}:
+    title: {name}
+    metric: ema_accuracy
+    grid:
+    - dataset: {name}
+      biases: {name}
+      methods:
+      - {name}-erm
+      - {name}-cmw-net-sl
+      recipe: {name}
+"""
