@@ -66,6 +66,13 @@ Epoch = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"const": "never"}]}),
 ]
 """Counted from 0; ``never`` for one that is not meant to come."""
+LaterEpoch = Annotated[
+    int,
+    Field(ge=1),
+    BeforeValidator(lambda value: NEVER if value == "never" else value),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "never"}]}),
+]
+"""The same, not the first."""
 RunName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+/[^/]+/[^/]+/seed[0-9]+$")]
 """dataset/bias/method/recipe/seedN."""
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cmw_pipeline.config.fields import Count, Epoch, Fraction, NonNegative, Positive
+from cmw_pipeline.config.fields import Count, Epoch, Fraction, LaterEpoch, NonNegative, Positive
 from cmw_pipeline.config.methods.base import First, MethodBase
 
 
@@ -68,7 +68,7 @@ class ActiveBias(MethodBase):
     why_no_weighting = "its own weights are the method"
 
     kind: Literal["active-bias"]
-    start_epoch: Epoch = Field(25, ge=1, description="uniform weights before this epoch")
+    start_epoch: LaterEpoch = Field(25, description="uniform weights before this epoch")
     smoothing: Positive = Field(0.2, description="added to each uncertainty")
 
 
