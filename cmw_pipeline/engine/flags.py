@@ -10,7 +10,7 @@ from cmw_pipeline.config.contracts import Page
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.receipts import is_current
 
-_FLAGS = Path(".snakemake", "not-current")
+_FLAGS = Path(".snakemake", "outdated-pages")
 
 
 def unless_current(table: Artefact[Any], root: Path = Path()) -> list[str]:
