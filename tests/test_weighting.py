@@ -15,7 +15,7 @@ from torch import nn
 from cmw_pipeline import load_weighting
 from cmw_pipeline.errors import ConfigError, IntegrityError, NumericsError
 from cmw_pipeline.meta.weight_net import WeightNet
-from cmw_pipeline.meta.weighting import CARD, TENSORS, save_weighting
+from cmw_pipeline.meta.weighting import Weighting, save_weighting
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "published_vnet" / "vnet_119.pth"
 SMALL, MODERATE, LARGE = 0, 1, 2
@@ -36,13 +36,13 @@ def folder(tmp_path):
 
 
 def edit_card(folder, **changes):
-    card = json.loads((folder / CARD).read_text())
+    card = json.loads((folder / Weighting.CARD).read_text())
     for key, value in changes.items():
         if value is ...:
             del card[key]
         else:
             card[key] = value
-    (folder / CARD).write_text(json.dumps(card))
+    (folder / Weighting.CARD).write_text(json.dumps(card))
 
 
 def by_hand(net, losses, groups):
@@ -73,7 +73,7 @@ def test_the_published_shape_has_503_parameters(folder):
 def test_saving_twice_gives_the_same_bytes(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("again")
     save_weighting(other, learned(), CLASS_GROUPS, {"run": "digits/asym-0.4/cmw-net/digits-cnn/seed0"})
-    for name in (TENSORS, CARD):
+    for name in (Weighting.TENSORS, Weighting.CARD):
         assert (other / name).read_bytes() == (folder / name).read_bytes()
 
 
@@ -347,7 +347,7 @@ def test_a_tampered_card_is_refused(folder, changes):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00\xff", '{"format": 1}', "1"])
 def test_a_card_that_is_no_card_is_refused(folder, text):
-    (folder / CARD).write_bytes(text.encode("latin1"))
+    (folder / Weighting.CARD).write_bytes(text.encode("latin1"))
     with pytest.raises(IntegrityError):
         load_weighting(folder)
 
@@ -368,8 +368,8 @@ def test_a_card_that_is_no_card_is_refused(folder, text):
     ],
 )
 def test_tampered_tensors_are_refused(folder, change):
-    tensors = {name: t for name, t in (load_file(folder / TENSORS) | change).items() if t is not None}
-    save_file(tensors, folder / TENSORS)
+    tensors = {name: t for name, t in (load_file(folder / Weighting.TENSORS) | change).items() if t is not None}
+    save_file(tensors, folder / Weighting.TENSORS)
     with pytest.raises(IntegrityError):
         load_weighting(folder)
 
@@ -377,9 +377,9 @@ def test_tampered_tensors_are_refused(folder, change):
 @pytest.mark.parametrize("damage", [b"", b"not safetensors at all", None])
 def test_a_damaged_or_missing_tensor_file_is_refused(folder, damage):
     if damage is None:
-        (folder / TENSORS).unlink()
+        (folder / Weighting.TENSORS).unlink()
     else:
-        (folder / TENSORS).write_bytes(damage)
+        (folder / Weighting.TENSORS).write_bytes(damage)
     with pytest.raises(IntegrityError):
         load_weighting(folder)
 
