@@ -133,7 +133,7 @@ def test_commands_of_the_stages_run_in_order_and_need_nothing_made_before(clone,
 @pytest.mark.parametrize(("page", "line"), tried(PLAN))
 def test_a_command_is_planned(clone, page, line):
     said = typed(re.sub(r"\b(snakemake|make)\b", r"\1 -n", line, count=1), clone)
-    assert "snakemake" not in line or "This was a dry-run" in said
+    assert "snakemake" not in line or "This was a dry-run" in said or "Nothing to be done" in said
 
 
 @pytest.mark.parametrize(("page", "line"), tried(OPTIONS))
