@@ -56,7 +56,7 @@ def parts(out, cells, device):
         steps += ["erm_bf16_captured", "lookahead_bf16_captured"]
     few = [] if device == "cuda" else ["--rounds", "2"]
     return {
-        "tests": ([*python, "-m", "pytest", "-q", "-n", "4", "tests/test_gpu.py"], 240),
+        "tests": ([*python, "-m", "pytest", "-q", "-n", "4", "tests/training/test_gpu.py"], 240),
         "step": ([*python, HERE / "step.py", *ways, *few, "--only", *steps], 180),
         "packing": ([*python, HERE / "packing.py", *ways, "--runs", "1", "2", "4", "8", "--capture"], 180),
         "throughput": ([*python, HERE / "throughput.py", *ways, *few], 240),

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from processes import environment
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.support.processes import environment
 
 os.environ["PYTHONPATH"] = environment()["PYTHONPATH"]
-collect_ignore = ["fuzz.py"]  # needs atheris
+collect_ignore = ["data/fuzz.py"]  # needs atheris
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""A folder for each room of the package, ``journeys`` for what a user does, ``support`` for helpers."""
