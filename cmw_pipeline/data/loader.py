@@ -53,9 +53,8 @@ class ImageStore:
     padded: torch.Tensor
     """(N, C, H + 2 pad, W + 2 pad) uint8."""
     pad: int
-    mean: torch.Tensor
-    """(C, 1, 1) float, in pixel units."""
-    std: torch.Tensor
+    normalise: Callable[[torch.Tensor], torch.Tensor]
+    """Of (B, C, H, W) uint8 pixels."""
     always_crops = False
 
     @classmethod
@@ -71,8 +70,7 @@ class ImageStore:
         pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(device)
         if augment.pad:
             pixels = _pad(pixels, augment)
-        scale = [torch.tensor(v, device=device).view(-1, 1, 1) * 255 for v in (mean, std)]
-        return cls(pixels, augment.pad, *scale)
+        return cls(pixels, augment.pad, normaliser(mean, std, device))
 
     @property
     def device(self) -> torch.device:
@@ -96,11 +94,11 @@ class ImageStore:
     def plain(self, rows: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) normalised images without augmentation."""
         inner = slice(self.pad, -self.pad or None)
-        return self._normalise(self.padded[rows][:, :, inner, inner])
+        return self.normalise(self.padded[rows][:, :, inner, inner])
 
     def augmented(self, draws: "Draws") -> torch.Tensor:
         """(B, C, H, W) normalised images, cropped, mirrored, turned and with a hole as drawn."""
-        images = self._normalise(self._cropped(draws))
+        images = self.normalise(self._cropped(draws))
         return images if draws.hole is None else images.masked_fill(self._holes(draws.hole), 0.0)
 
     def strong(self, draws: "Draws") -> torch.Tensor:
@@ -108,7 +106,7 @@ class ImageStore:
         pixels = self._cropped(draws)
         colours = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
         images = auto_augmented(colours, draws.seed.tolist(), "cifar10")
-        return self._normalise(torch.stack(images)[:, : pixels.shape[1]])
+        return self.normalise(torch.stack(images)[:, : pixels.shape[1]])
 
     def _cropped(self, draws: "Draws") -> torch.Tensor:
         channels, (height, width) = self.padded.shape[1], self.size
@@ -132,9 +130,6 @@ class ImageStore:
             for axis, side in enumerate(sides)
         ]
         return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
-
-    def _normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        return (pixels.float() - self.mean) / self.std
 
 
 @dataclass(frozen=True)
