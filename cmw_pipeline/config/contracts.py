@@ -207,7 +207,9 @@ class Run:
     POSTERIOR = File(
         "posterior.npy", "of a noise teacher: (N, K) probabilities of the training samples, in raw order"
     )
-    EPOCHS = File("epochs.csv", "rate, training loss, test accuracy and seconds of each epoch")
+    EPOCHS = File(
+        "epochs.csv", "rate, training loss and test accuracy of each epoch; none where not evaluated"
+    )
     ROWS = File(
         "rows.parquet",
         "one row is one number; `protocol` is last, or best (on test); `epoch` counts from 1",
@@ -265,6 +267,7 @@ class Page:
             "seed": "int32",
             **Run.ROWS.columns,
             "seconds": "float64",
+            "evaluation_seconds": "float64",
             "peak_mib": "float64",
             "device": "string",
             "precision": "string",

@@ -210,6 +210,9 @@ class Recipe(Model):
     low_memory: bool = Field(
         False, description="meta steps with one set of activations alive, for a second forward pass"
     )
+    evaluate_every: Count = Field(
+        1, description="epochs from one evaluation on the test samples to the next; the last one always is"
+    )
     smoke: bool = Field(False, description="too short to compare with anything; tables say so")
 
     @model_validator(mode="after")

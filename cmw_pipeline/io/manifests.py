@@ -25,7 +25,6 @@ from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.atomic import atomic_dir, remove_tree, system_faults
 
 FORMAT = 1
-EARLIER = "earlier_seconds"
 """The note that says what attempts before this one took."""
 _REMAKE = "remove {} and run the same command again, or fetch it again with `dvc fetch`"
 log = logging.getLogger(__name__)
@@ -51,10 +50,12 @@ class Stored:
 
 @dataclass
 class Draft:
-    """An artefact in the making: fill ``path``, leave ``notes``."""
+    """An artefact in the making: fill ``path``, leave ``notes`` and what it cost besides this process."""
 
     path: Path
     notes: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+    """``seconds``: those of earlier attempts; others are kept as they are."""
 
 
 def is_stored(artefact: Artefact[Any], root: Path) -> bool:
@@ -115,8 +116,7 @@ def exclusive(artefact: Artefact[Any], root: Path) -> Iterator[None]:
 def publish(artefact: Artefact[Any], inputs: dict[str, Stored], root: Path) -> Iterator[Draft]:
     """Make an artefact: a draft directory that gets its manifest and its final name at the end.
 
-    The note ``EARLIER`` becomes part of the cost. An input that goes back to unverified raw data makes the
-    output unverified too.
+    An input that goes back to unverified raw data makes the output unverified too.
     """
     started = time.perf_counter()
     for left in (root / artefact.path).parent.glob(f".{artefact.path.name}.*.tmp"):
@@ -126,7 +126,6 @@ def publish(artefact: Artefact[Any], inputs: dict[str, Stored], root: Path) -> I
         yield draft
         if not all(stored.verified for stored in inputs.values()):
             draft.notes["verified"] = False
-        earlier = draft.notes.pop(EARLIER, 0.0)
         names = sorted(str(f.relative_to(path)) for f in path.rglob("*") if f.is_file())
         manifest = {
             "format": FORMAT,
@@ -141,8 +140,9 @@ def publish(artefact: Artefact[Any], inputs: dict[str, Stored], root: Path) -> I
             "files": {name: file_entry(path / name) for name in names},
             "notes": draft.notes,
             "versions": _versions(),
-            "cost": {
-                "seconds": round(earlier + time.perf_counter() - started, 3),
+            "cost": draft.cost
+            | {
+                "seconds": round(draft.cost.get("seconds", 0.0) + time.perf_counter() - started, 3),
                 "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             },
         }

@@ -16,14 +16,15 @@ from cmw_pipeline.runtime.team import SOLO, Team
 class Job(Generic[Asked]):
     """One artefact to make: ``request`` asks, ``inputs`` are verified, ``out`` is filled.
 
-    ``notes`` go into the manifest. ``side`` is a directory of no rule's, kept between attempts, for
-    checkpoints.
+    ``notes`` go into the manifest, ``cost`` beside what this process costs. ``side`` is a directory of no
+    rule's, kept between attempts, for checkpoints.
     """
 
     artefact: Artefact[Asked]
     inputs: dict[str, Stored]
     out: Path
     notes: dict[str, Any]
+    cost: dict[str, float]
     side: Path
 
     @property
@@ -54,7 +55,7 @@ def make(artefact: Artefact[Asked], run: Callable[[Job[Asked]], None], root: Pat
         if team.agree(0):
             return False
         with tempfile.TemporaryDirectory() as out:
-            run(Job(artefact, open_inputs(artefact, root), Path(out), {}, side))
+            run(Job(artefact, open_inputs(artefact, root), Path(out), {}, {}, side))
         return True
     with exclusive(artefact, root):
         if team.agree(is_stored(artefact, root)):
@@ -62,6 +63,6 @@ def make(artefact: Artefact[Asked], run: Callable[[Job[Asked]], None], root: Pat
             return False
         inputs = open_inputs(artefact, root)
         with publish(artefact, inputs, root) as draft:
-            run(Job(artefact, inputs, draft.path, draft.notes, side))
+            run(Job(artefact, inputs, draft.path, draft.notes, draft.cost, side))
         remove_tree(side)  # only now: a run killed before this point continues from its checkpoints
     return True

@@ -160,6 +160,7 @@ def _run_rows(table: str, run: Artefact[Any], stored: Stored, ranked: bool) -> p
         "recipe": cell.recipe,
         "seed": cell.seed,
         "seconds": manifest["cost"]["seconds"],
+        "evaluation_seconds": manifest["cost"]["evaluation_seconds"],
         "peak_mib": manifest["cost"]["peak_mib"],
         "device": manifest["notes"].get("device", "unknown"),
         "precision": manifest["notes"].get("precision", "unknown"),

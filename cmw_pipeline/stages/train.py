@@ -7,7 +7,6 @@ from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.data.opened import OpenImages
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import save_tensors
-from cmw_pipeline.io.manifests import EARLIER
 from cmw_pipeline.io.tables import write_array, write_columns
 from cmw_pipeline.runtime.memory import keep_memory
 from cmw_pipeline.runtime.signals import StopRequest
@@ -48,7 +47,8 @@ def run(
     assemble.start(model, request, job.inputs)
     state = assemble.new_state(request.method, task, model, device)
     task, state = assemble.share(task, state, team)
-    job.notes[EARLIER] = train(task, state, stop, job.side, checkpoint_seconds)
+    job.cost["seconds"] = train(task, state, stop, job.side, checkpoint_seconds)
+    job.cost["evaluation_seconds"] = round(sum(r["evaluation_seconds"] for r in state.records), 3)
     _write(job, task, state, splits)
     job.notes.update({"device": _name(device), "precision": recipe.precision, "smoke": recipe.smoke})
 

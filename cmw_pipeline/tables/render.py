@@ -67,6 +67,7 @@ def render(
         ),
         "## Cost of one run",
         _costs(layout, points),
+        *_evaluation(rows),
         "## Notes",
         "\n".join(f"- {note}" for note in _notes(layout, rows, missing, known, others)),
         *(f"![{plain(figure.caption)}]({figure.file})\n\n{figure.caption}" for figure in figures),
@@ -140,6 +141,14 @@ def _costs(layout: Layout, points: pd.DataFrame) -> str:
     reference = {place[1]: cell for place, cell in cells.items() if layout.rows[place[0]].text == _REFERENCE}
     texts = {place: _cost(cell, reference.get(place[1])) for place, cell in cells.items()}
     return _cells(layout, texts)
+
+
+def _evaluation(rows: pd.DataFrame) -> Iterator[str]:
+    """What the tests between epochs cost, of all runs together."""
+    runs = rows.drop_duplicates("run")
+    if len(runs):
+        share = runs["evaluation_seconds"].sum() / runs["seconds"].sum()
+        yield f"{share:.1%} of this time went into the tests after each epoch."
 
 
 def _cost(cell: Cost, reference: Cost | None) -> str:

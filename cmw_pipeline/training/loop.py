@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import math
 import time
 from pathlib import Path
 
@@ -134,18 +133,21 @@ def _refuse_infinite(state: TrainState) -> None:
 
 def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> None:
     _refuse_infinite(state)
-    scores = _test_scores(task, state)
+    began, recipe = time.monotonic(), task.recipe
+    due = (state.epoch + 1) % recipe.evaluate_every == 0 or state.epoch + 1 == recipe.epochs
+    scores = _test_scores(task, state) if due else {}
     record: Record = {
         "epoch": state.epoch,
-        "lr": learning_rate(task.recipe, state.epoch),
+        "lr": learning_rate(recipe, state.epoch),
         "train_loss": float(state.loss_sum) / steps,
-        "seconds": round(seconds, 3),
+        "evaluation_seconds": round(time.monotonic() - began, 3),
         "scores": scores,
     }
-    place = f"epoch {state.epoch + 1}/{task.recipe.epochs}"
     if task.team.leads:
-        found = scores.get(TEST, {}).get("accuracy", math.nan)
-        log.info("%s  loss %.4f  test %.2f%%  %.1f s", place, record["train_loss"], found, seconds)
+        accuracy = scores.get(TEST, {}).get("accuracy")
+        found = "" if accuracy is None else f"  test {accuracy:.2f}%"
+        place = f"epoch {state.epoch + 1}/{recipe.epochs}"
+        log.info("%s  loss %.4f%s  %.1f s", place, record["train_loss"], found, seconds)
     state.records.append(record)
     if state.observer is not None:
         state.observer.after_epoch(

@@ -20,28 +20,31 @@ Index = npt.NDArray[np.int64]
 
 
 def epochs_text(records: list[Record]) -> str:
-    """CSV with a line an epoch; a score on a named part of the test samples is headed ``part:metric``."""
+    """CSV with a line an epoch; a score on a named part of the test samples is headed ``part:metric``.
+
+    The scores of an epoch that was not evaluated are empty.
+    """
     rows = [_line(record) for record in records]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[-1]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
 def _line(record: Record) -> dict[str, float]:
-    plain: dict[str, float] = {name: record[name] for name in ("epoch", "lr", "train_loss", "seconds")}
+    plain: dict[str, float] = {name: record[name] for name in ("epoch", "lr", "train_loss")}
     for split, scores in record["scores"].items():
         plain |= {name if split == TEST else f"{split}:{name}": value for name, value in scores.items()}
     return plain
 
 
 def run_rows(records: list[Record]) -> Columns:
-    """Columns of ``Run.ROWS``: each test metric at the last epoch, and at that of the best accuracy.
+    """Columns of ``Run.ROWS``: each test metric at the last epoch, and at the evaluated one of best accuracy.
 
     A named part of the test samples is a split of its own.
     """
-    rows = []
+    rows, records = [], [record for record in records if record["scores"]]
     for metric in ("accuracy", "ema_accuracy"):
         if metric in records[-1]["scores"][TEST]:
             best = max(records, key=lambda record: record["scores"][TEST][metric])  # the first of equals

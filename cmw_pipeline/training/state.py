@@ -23,9 +23,11 @@ class Record(TypedDict):
     """From 0."""
     lr: float
     train_loss: float
-    seconds: float
+    evaluation_seconds: float
     scores: dict[str, dict[str, float]]
-    """Part of the test samples -> metric -> value, in percent; ``test`` is all of them, or the first part."""
+    """Part of the test samples -> metric -> value, in percent; ``test`` is all of them, or the first part.
+    Empty where the recipe passes over this epoch.
+    """
 
 
 class Observer(nn.Module):

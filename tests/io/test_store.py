@@ -38,10 +38,11 @@ def fill(draft, files=FILES):
         (draft.path / name).write_bytes(data)
 
 
-def made(root, artefact=RAW, inputs=None, files=FILES, **notes):
+def made(root, artefact=RAW, inputs=None, files=FILES, cost=None, **notes):
     with publish(artefact, inputs or {}, root) as draft:
         fill(draft, files)
         draft.notes.update(notes)
+        draft.cost.update(cost or {})
     open_stored.cache_clear()
     return open_stored(root / artefact.path)
 
@@ -273,8 +274,9 @@ def test_a_damaged_manifest_is_refused_or_says_the_same(tmp_path):
 def test_what_earlier_attempts_took_is_part_of_the_cost_and_of_nothing_else(tmp_path, monkeypatch):
     ticks = itertools.count(step=7.0)
     monkeypatch.setattr(time, "perf_counter", functools.partial(next, ticks))
-    manifest = made(tmp_path, earlier_seconds=100.0).manifest
+    manifest = made(tmp_path, cost={"seconds": 100.0, "evaluation_seconds": 3.0}).manifest
     assert manifest["cost"]["seconds"] == 107
+    assert manifest["cost"]["evaluation_seconds"] == 3
     assert manifest["notes"] == {}
 
 

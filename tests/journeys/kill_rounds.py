@@ -105,17 +105,15 @@ def result(root):
 
 
 def without_cost(file):
-    """A file's bytes, without seconds, memory, and the hashes of files that hold them."""
-    if file.name == "epochs.csv":
-        return pd.read_csv(file, dtype=str).drop(columns="seconds").to_csv()
-    if file.name == "card.json":
-        card = json.loads(file.read_text())
-        del card["source"]["content"]
-        return card
+    """A file's bytes, without seconds and memory."""
     if file.suffix == ".md":
         return re.sub(r"## Cost of one run\n.*?(?=## Notes)", "", file.read_text(), flags=re.DOTALL)
     if file.name == "tiny.parquet":
-        return pd.read_parquet(file).drop(columns=["seconds", "peak_mib"]).to_csv(float_format="%.17g")
+        return (
+            pd.read_parquet(file)
+            .drop(columns=["seconds", "evaluation_seconds", "peak_mib"])
+            .to_csv(float_format="%.17g")
+        )
     if file.name == "tiny.manifest.json":
         return json.loads(file.read_text())["digest"]
     return file.read_bytes()

@@ -57,6 +57,7 @@ recipes:
     batch_size: 100
     ema: 0.9
     augment: {pad: 1, flip: false}
+  thinned: {like: quick, evaluate_every: 5}
 tables:
   tiny: {title: Tiny, grid: [{dataset: digits, biases: tiny, methods: [erm, cmw-net], recipe: quick}]}
 """
@@ -89,12 +90,12 @@ class Project:
             make(self.plan.metaset(f"{BIASED}/{rule}"), metaset.run, self.root)
         return self
 
-    def cell(self, method, seed=0):
-        name = f"{BIASED}/{method}/quick/seed{seed}"
+    def cell(self, method, seed=0, recipe="quick"):
+        name = f"{BIASED}/{method}/{recipe}/seed{seed}"
         return self.plan.transfer(name) if method == "moved" else self.plan.train(name)
 
-    def train(self, method, seed=0):
-        artefact = self.cell(method, seed)
+    def train(self, method, seed=0, recipe="quick"):
+        artefact = self.cell(method, seed, recipe)
         if method == "moved":
             self.export()
         run = functools.partial(train.run, device=torch.device("cpu"), stop=StopRequest())
@@ -264,6 +265,19 @@ def test_making_a_run_twice_gives_the_same_bytes(project, tmp_path, method):
 def test_another_seed_is_another_run(project):
     first, second = (project.train("erm", seed).path / "model.safetensors" for seed in (0, 1))
     assert first.read_bytes() != second.read_bytes()
+
+
+def test_a_thinned_evaluation_changes_no_training_and_ends_with_the_last_epoch(project):
+    always, thinned = project.train("erm"), project.train("erm", recipe="thinned")
+    assert (always.path / "model.safetensors").read_bytes() == (
+        thinned.path / "model.safetensors"
+    ).read_bytes()
+    every, some = (pd.read_csv(run.path / "epochs.csv") for run in (always, thinned))
+    assert every["accuracy"].notna().all()
+    assert some["accuracy"].notna().tolist() == [False, True]
+    assert some["accuracy"].iloc[-1] == every["accuracy"].iloc[-1]
+    assert set(read_table(thinned.path / "rows.parquet", Run.ROWS.columns)["epoch"]) == {2}
+    assert 0 < always.manifest["cost"]["evaluation_seconds"] < always.manifest["cost"]["seconds"]
 
 
 def test_rows_hold_the_last_and_the_best_epoch_of_student_and_teacher(project):

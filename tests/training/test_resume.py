@@ -74,7 +74,8 @@ def assert_equal(a, b):
     for key in meta_a:
         if key == "records":
             timeless = [
-                [{k: v for k, v in r.items() if k != "seconds"} for r in m[key]] for m in (meta_a, meta_b)
+                [{k: v for k, v in r.items() if k != "evaluation_seconds"} for r in m[key]]
+                for m in (meta_a, meta_b)
             ]
             assert timeless[0] == timeless[1]
         elif key != "spent":

@@ -171,6 +171,7 @@ def rows(values):
         "split": "test",
         "epoch": 3,
         "seconds": 1.0,
+        "evaluation_seconds": 0.1,
         "peak_mib": 1.0,
         "device": "cpu",
         "torch": "2",

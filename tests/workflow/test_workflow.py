@@ -198,7 +198,7 @@ def test_jobs_of_a_killed_snakemake_leave_a_checkpoint_and_do_not_linger(tmp_pat
 def results_without_cost(path):
     import pandas as pd
 
-    frame = pd.read_parquet(path).drop(columns=["seconds", "peak_mib"])
+    frame = pd.read_parquet(path).drop(columns=["seconds", "evaluation_seconds", "peak_mib"])
     return frame.to_csv()
 
 
