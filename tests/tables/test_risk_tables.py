@@ -73,6 +73,7 @@ def fake_runs(root, plan, skip=(), dropout=True):
             continue
         rows = [(protocol, "test", "accuracy", 70.0, 3) for protocol in ("last", "best")]
         with publish(run, {}, root) as draft:
+            draft.cost["evaluation_seconds"] = 0.1
             write_table(
                 draft.path / "rows.parquet",
                 pd.DataFrame(rows, columns=list(Run.ROWS.columns)),
