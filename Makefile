@@ -10,7 +10,7 @@ demo: $(BIN)/cmw
 	@echo; cat results/demo.md
 
 test: $(BIN)/cmw
-	pytest -n auto --dist loadfile
+	pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(BIN)/cmw
 	ruff check . && ruff format --check . && lint-imports && mypy && codespell

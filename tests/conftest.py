@@ -5,6 +5,7 @@ Processes import this checkout.
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ from tests.support.processes import environment
 
 os.environ["PYTHONPATH"] = environment()["PYTHONPATH"]
 collect_ignore = ["data/fuzz.py"]  # needs atheris
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that no worker is left alone with one at the end."""
+    long = {item.path for item in items if item.get_closest_marker("workflow")}
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in long, -tests[item.path]))
 
 
 @pytest.fixture(autouse=True)
