@@ -16,6 +16,7 @@ from torch import nn
 
 from cmw_pipeline.audit.features import View, frozen_network, read_pictures, resized, see
 from cmw_pipeline.audit.fit import Samples, probabilities
+from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.data.vectors import Scale
 from cmw_pipeline.errors import ConfigError, IntegrityError
@@ -112,12 +113,12 @@ def load_classifier(path: str | Path) -> Classifier:
     """
     folder = Path(path) / FOLDER if (Path(path) / FOLDER).is_dir() else Path(path)
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        tensors = load_file(folder / TENSORS)
+        card = json.loads(plain(folder / CARD).read_text(encoding="utf-8"))
+        tensors = load_file(plain(folder / TENSORS))
         if card["format"] != FORMAT:
             raise IntegrityError(f"{folder / CARD}: format {card['format']}; this version reads {FORMAT}")
         return _rebuilt(card, tensors)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError, SafetensorError) as error:
         reason = str(error).partition("\n")[0]
         raise IntegrityError(f"{folder}: not a classifier of an audit: {reason}") from None
 

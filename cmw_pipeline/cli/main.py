@@ -61,7 +61,7 @@ class _Group(click.Group):
         except CmwError as error:
             click.echo(f"cmw: {error}", err=True)
             ctx.exit(error.exit_code)
-        except (MemoryError, RuntimeError, ModuleNotFoundError, ValueError) as error:
+        except (MemoryError, OSError, RuntimeError, ImportError, ValueError) as error:
             fault = _unforeseen(error)
             if fault is None:
                 raise

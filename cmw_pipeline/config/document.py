@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,16 @@ from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
 from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.reader import ReaderError
 
 from cmw_pipeline.config.fields import over
+from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.errors import ConfigError
 
 WITH_LIKE = ("methods", "recipes")
 """The sections whose entries may say ``like: NAME``."""
 _MAX_BYTES = 1_000_000
+_LARGEST = 2**63 - 1
 _BAD_SCALARS = (ValueError, LookupError, AttributeError)
 """What the library's own constructors raise on scalars such as ``2020-13-45`` and ``!!bool x``."""
 Problem = tuple[str, str]
@@ -84,6 +88,7 @@ def listing(path: Path, document: Document, problems: list[Problem]) -> str:
     shown = []
     for place, text in problems[:40]:
         file = document.file_of(place)
+        place = place if place.isprintable() and len(place) <= 200 else short(place)
         shown.append(f"  {place}: {text}" if file in (None, path) else f"  {file}: {place}: {text}")
     if len(problems) > 40:
         shown.append(f"  ... and {len(problems) - 40} more")
@@ -95,6 +100,12 @@ def nearest(wrong: str, known: list[str]) -> str:
     """The advice that ends a line about a name that is not there."""
     match = difflib.get_close_matches(wrong, known, n=1)
     return f"; did you mean {match[0]!r}?" if match else f"; there are: {', '.join(sorted(known)) or 'none'}"
+
+
+def short(value: Any) -> str:
+    """A value as it would be typed, cut where it would fill the screen."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:80]}... ({len(text):,} characters)"
 
 
 # --- one file
@@ -118,10 +129,13 @@ class _TextKeys(SafeConstructor):
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except _BAD_SCALARS as error:
             problem = f"{str(node.value)[:40]!r} cannot be read as {str(node.tag).rpartition(':')[2]}"
             raise MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+        if unusable := _unusable(value):
+            raise MarkedYAMLError(problem=unusable, problem_mark=node.start_mark)
+        return value
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> Any:
         seen: dict[str, StringMark] = {}
@@ -139,8 +153,17 @@ class _TextKeys(SafeConstructor):
             return "a key is not text"
         key = self.construct_object(node, deep=True)
         if not isinstance(key, str):
-            return f"the key {key!r} is not text; quote it"
-        return f"duplicate key {key!r}, first on line {seen[key].line + 1}" if key in seen else None
+            return f"the key {short(key)} is not text; quote it"
+        return f"duplicate key {short(key)}, first on line {seen[key].line + 1}" if key in seen else None
+
+
+def _unusable(value: Any) -> str | None:
+    """What is wrong with a scalar that YAML admits and no other file could hold."""
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return f"a number of {value.bit_length()} bits; no number here has more than 64"
+    if isinstance(value, str) and (half := re.search("[\ud800-\udfff]", value)):
+        return f"{half[0]!r} is half a character; write the character itself"
+    return None
 
 
 def read_yaml(path: Path) -> Any:
@@ -152,15 +175,20 @@ def read_yaml(path: Path) -> Any:
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer, yaml.Constructor = _NoAliases, _TextKeys
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {_MAX_BYTES:,} bytes; not a parameter file")
-        return yaml.load(path.read_text(encoding="utf-8"))
+        text = plain(path, _MAX_BYTES).read_text(encoding="utf-8")
+        return yaml.load(text)
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such file", "run the command in the project folder or give --params FILE"
         ) from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: cannot be read: lists or mappings lie too deep in each other") from None
+    except (OSError, ValueError, OverflowError) as error:  # some by the library: \\UFFFFFFFF
         raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except ReaderError as error:
+        before = text[: error.position].splitlines() or [""]
+        where = f"{path}:{len(before)}:{len(before[-1]) + 1}"
+        raise ConfigError(f"{where}: the character U+{error.character:04X} cannot stand in YAML") from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
@@ -175,7 +203,11 @@ def _beside(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     folder = path.with_suffix("")
     if folder == path or not folder.is_dir():
         return
-    for file in sorted(folder.iterdir()):
+    try:
+        listed = sorted(folder.iterdir())
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be read: {error.strerror}") from None
+    for file in listed:
         if file.suffix in (".yaml", ".yml") and not file.name.startswith("."):
             values = read_yaml(file)
             if not isinstance(values, dict | None):
@@ -224,7 +256,7 @@ def _broken_likes(section: str, entries: dict[str, Any]) -> Iterator[Problem]:
     for name, like in likes.items():
         place = f"{section}.{name}.like"
         if not isinstance(like, str):
-            yield place, f"should be the name of one of the {section}; found {like!r}"
+            yield place, f"should be the name of one of the {section}; found {short(like)}"
         elif like not in entries:
             yield place, f"{like!r} is not in the section {section}{nearest(like, list(entries))}"
         else:

@@ -1,6 +1,7 @@
 """Read and check ``params.yaml``: every error at once, each with its place and what would be right."""
 
 import datetime
+import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic_core import ErrorDetails
 from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.datasets import FACTS
-from cmw_pipeline.config.document import Document, Problem, listing, nearest, read_document
+from cmw_pipeline.config.document import Document, Problem, listing, nearest, read_document, short
 from cmw_pipeline.config.methods import KINDS
 from cmw_pipeline.config.schema import Params
 from cmw_pipeline.config.sense import senseless
@@ -68,13 +69,13 @@ def _describe(detail: ErrorDetails, raw: Any) -> Problem:
 def _found(expected: str, given: Any, message: str) -> str:
     """What stands there, and how to write what was meant."""
     if isinstance(given, str) and _is_number(given):
-        return f"; found the text {given!r} (write it without quotes)"
+        return f"; found the text {short(given)} (write it without quotes)"
     if expected == "bool_type" and (meant := _SWITCHES.get(str(given).lower())):
         return f"; found the text {given!r}; write {meant}"
     if expected == "string_type" and (kind := _SCALARS.get(type(given))):
         return f"; found {str(given).lower()}, which YAML reads as a {kind}; quote it"
     if isinstance(given, str | int | float | bool) and repr(given) not in message:
-        return f"; found {given!r}"
+        return f"; found {short(given)}"
     return ""
 
 
@@ -91,8 +92,8 @@ def _place(loc: tuple[int | str, ...], raw: Any) -> str:
 
 def _allowed_beside(loc: tuple[int | str, ...]) -> list[str]:
     """The keys of the model in which an unknown key was found."""
-    schema: Any = Params.model_json_schema()
-    node = schema
+    schema = _schema()
+    node: Any = schema
     for step in loc[:-1]:
         if "discriminator" in node:
             node = {"$ref": node["discriminator"]["mapping"][step]}
@@ -103,6 +104,11 @@ def _allowed_beside(loc: tuple[int | str, ...]) -> list[str]:
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rpartition("/")[2]]
     return list(node["properties"])
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    return Params.model_json_schema()
 
 
 def _is_number(text: str) -> bool:
@@ -159,7 +165,7 @@ def _missing(raw: dict[str, Any], section: str, name: Any, place: str) -> Iterat
     known = _dict(raw.get(section))
     if isinstance(name, str) and name not in known:
         listed = ", ".join(sorted(known)) or "none"
-        yield place, f"{name!r} is not in the section {section}; there are: {listed}"
+        yield place, f"{short(name)} is not in the section {section}; there are: {listed}"
 
 
 def _broken_block(raw: dict[str, Any], block: dict[str, Any], place: str) -> list[Problem]:

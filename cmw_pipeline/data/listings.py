@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from cmw_pipeline.config.datasets import DatasetFacts
+from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.data.identity import whole_number
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.types import TEST, TRAIN, UNUSED
@@ -147,7 +148,7 @@ def read_list(file: Path, facts: DatasetFacts) -> Iterator[tuple[str, str, str]]
         IntegrityError: a line is not of that form.
     """
     try:
-        lines = file.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
+        lines = plain(file).read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
     except OSError:
         raise missing(file, facts) from None
     for number, line in enumerate(lines, 1):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cmw_pipeline.config.datasets import DatasetFacts
+from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.data.identity import refuse_doubled, shifted_hint, whole_number
 from cmw_pipeline.data.listings import File, Listing, fault_of, listed, missing, names_in, read_list
 from cmw_pipeline.errors import IntegrityError
@@ -43,7 +44,7 @@ def _synsets(root: Path, facts: DatasetFacts) -> dict[str, str]:
     """Synset -> its words, in the order that numbers the classes."""
     file = root / "info" / "synsets.txt"
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = plain(file).read_text(encoding="utf-8").splitlines()
     except OSError:
         raise missing(file, facts) from None
     except UnicodeDecodeError:
@@ -118,7 +119,7 @@ def _synsets_of_truth(file: Path, images: int) -> list[str]:
     from scipy.io import loadmat  # comes with scikit-learn; few need it
 
     try:
-        numbers = np.loadtxt(file, dtype=np.int64, ndmin=1)
+        numbers = np.loadtxt(plain(file), dtype=np.int64, ndmin=1)
         rows = loadmat(file.with_name("meta.mat"), squeeze_me=True)["synsets"]
         refuse_doubled((str(row["ILSVRC2012_ID"]) for row in rows), f"{file.with_name('meta.mat')}: class")
         synset_of = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}

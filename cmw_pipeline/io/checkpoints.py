@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.atomic import atomic_dir, atomic_file
 from cmw_pipeline.io.manifests import file_entry
@@ -80,7 +81,7 @@ def load_latest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] 
 
 def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
-        body = json.loads((path / _META).read_text())
+        body = json.loads(plain(path / _META).read_text())
         if body["format"] != FORMAT:
             raise IntegrityError(f"{path}: checkpoint format {body['format']}; this version reads {FORMAT}")
         if body.pop("sha256") != _digest(body):

@@ -21,6 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cmw_pipeline.config.artefact import MANIFEST, RESULTS, Artefact
+from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.atomic import atomic_dir, remove_tree, system_faults
 
@@ -66,7 +67,7 @@ def is_stored(artefact: Artefact[Any], root: Path) -> bool:
 def recorded_content(artefact: Artefact[Any], root: Path) -> str | None:
     """The content of an artefact on disk, by its manifest alone; None where there is no such manifest."""
     try:
-        return _content(json.loads((root / artefact.manifest).read_text()))
+        return _content(json.loads(plain(root / artefact.manifest).read_text()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -165,7 +166,7 @@ def open_stored(path: Path) -> Stored:
     """
     file = path / MANIFEST
     try:
-        manifest = json.loads(file.read_text())
+        manifest = json.loads(plain(file).read_text())
     except FileNotFoundError:
         raise IntegrityError(f"{path}: there is no finished artefact here", "make it first") from None
     except (OSError, ValueError, RecursionError) as error:

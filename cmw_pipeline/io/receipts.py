@@ -10,6 +10,7 @@ from typing import Any
 
 from cmw_pipeline.config.artefact import RESULTS, Artefact
 from cmw_pipeline.config.contracts import Page
+from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.io.manifests import file_entry, recorded_content
 
 
@@ -22,7 +23,7 @@ def is_current(table: Artefact[Any], root: Path) -> bool:
     """Whether a table on disk is of this plan, of all its inputs as they are there now, and untouched."""
     path = root / receipt_path(table.name)
     try:
-        receipt = json.loads(path.read_text())
+        receipt = json.loads(plain(path).read_text())
         same_plan = receipt["digest"] == table.digest
         return same_plan and _of_these_inputs(receipt, table, root) and _untouched(receipt, path.parent)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cmw_pipeline.config.contracts import Weighting
+from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.errors import ConfigError, IntegrityError, NumericsError
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import read_state_dict, save_tensors
@@ -169,8 +170,8 @@ def load_weighting(path: str | Path) -> WeightingFunction:
     if path.is_file():
         return _load_published(path)
     try:
-        card = json.loads((path / Weighting.CARD).read_text())
-        tensors = load_file(path / Weighting.TENSORS)
+        card = json.loads(plain(path / Weighting.CARD).read_text())
+        tensors = load_file(plain(path / Weighting.TENSORS))
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise IntegrityError(f"{path}: not an exported weighting function: {error}") from None
     if not isinstance(card, dict) or card.get("format") != FORMAT:

@@ -12,7 +12,14 @@ _KEPT = {
     "M_TOP_PAD": (-2, 1 << 28),
 }
 """Parameter and value of glibc's mallopt(3): blocks of any size come from the heap, which does not shrink."""
-_WORDS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "cannot allocate memory",
+    "failed to map segment",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 def keep_memory() -> None:
@@ -27,7 +34,10 @@ def keep_memory() -> None:
 
 
 def memory_fault(error: BaseException) -> SystemFault | None:
-    """The fault to report where an error says that memory ran out, with what was in use at most."""
+    """The fault to report where an error says that memory ran out, with what was in use at most.
+
+    A library that finds no room to be loaded says so as an ImportError.
+    """
     if not isinstance(error, MemoryError) and not any(word in str(error) for word in _WORDS):
         return None
     used = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB of memory"
@@ -35,4 +45,7 @@ def memory_fault(error: BaseException) -> SystemFault | None:
     if torch is not None and torch.cuda.is_initialized():
         used += f" and {torch.cuda.max_memory_allocated() / 2**20:,.0f} MiB of the GPU's"
     hint = "in the recipe: a smaller batch_size, low_memory: true, precision: bf16; or a larger device"
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        hint += f"; or a higher limit of the address space (`ulimit -v`), now {limit / 2**20:,.0f} MiB"
     return SystemFault(f"out of memory; in use were at most {used}", hint)

@@ -1,5 +1,8 @@
 """Streams, environments and files as they should not be: one line and the right exit code."""
 
+import errno
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -7,12 +10,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cmw_pipeline import load_classifier
 from cmw_pipeline.cli import main
-from cmw_pipeline.errors import IntegrityError, SystemFault
+from cmw_pipeline.data.label_files import read_label_file
+from cmw_pipeline.data.own import read_own
+from cmw_pipeline.errors import ConfigError, IntegrityError, SystemFault
 from cmw_pipeline.io.checkpoints import load_latest
 from cmw_pipeline.io.manifests import open_stored
 from cmw_pipeline.meta.weighting import load_weighting
 from cmw_pipeline.runtime.logs import progress
+from cmw_pipeline.runtime.memory import memory_fault
 from cmw_pipeline.runtime.team import joined_team
 from tests.support.processes import environment
 
@@ -60,6 +67,69 @@ def test_half_a_team_is_one_line(monkeypatch, changes):
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemFault, match="no team of WORLD_SIZE"), joined_team("cpu"):
         pass
+
+
+@pytest.mark.parametrize("name", ["pipe.yaml", "/dev/zero", "folder", "large.yaml", "params/extra.yaml"])
+def test_parameters_that_are_no_file_or_never_end_are_one_line_and_code_2(project, name):
+    os.mkfifo(project / "pipe.yaml")
+    (project / "folder").mkdir()
+    with (project / "large.yaml").open("wb") as large:
+        large.truncate(2**30)
+    if name == "params/extra.yaml":  # beside params.yaml
+        (project / "params").mkdir()
+        os.mkfifo(project / name)
+        name = "params.yaml"
+    done = CliRunner().invoke(main, ["--params", name, "check"])
+    assert done.exit_code == 2
+    (line,) = [line for line in done.output.splitlines() if line and not line.startswith(("Usage", "Try"))]
+    assert any(words in line for words in ("a pipe or a device", "directory", "larger than"))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 5),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 5),
+        (MemoryError(), 5),
+        (ImportError("cannot import name 'x'"), None),
+    ],
+)
+def test_a_library_that_finds_no_memory_is_one_line_and_code_5(project, monkeypatch, error, code):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr("cmw_pipeline.cli.upkeep.load", fails)
+    done = CliRunner().invoke(main, ["prune"])
+    if code is None:  # no fault of the machine: whoever sees it should see all of it
+        assert done.exception is error
+    else:
+        assert done.exit_code == code
+        assert done.output.startswith("cmw: out of memory; in use were at most ")
+
+
+@pytest.mark.parametrize("limit", [None, 3 * 2**40])
+def test_out_of_memory_names_the_limit_where_there_is_one(monkeypatch, limit):
+    found = resource.RLIM_INFINITY if limit is None else limit
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (found, found))
+    said = str(memory_fault(MemoryError()))
+    assert ("ulimit -v" in said) == (limit is not None)
+    assert limit is None or "now 3,145,728 MiB" in said
+
+
+def test_a_manifest_a_card_and_a_table_that_are_pipes_are_refused(tmp_path):
+    for name in ("manifest.json", "card.json", "review.csv", "labels.csv", "vectors.npz"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(IntegrityError, match="not a manifest: this is a pipe or a device"):
+        open_stored(tmp_path)
+    with pytest.raises(IntegrityError, match="a pipe or a device"):
+        load_weighting(tmp_path)
+    with pytest.raises(IntegrityError, match="a pipe or a device"):
+        load_classifier(tmp_path)
+    for name in ("labels.csv", "vectors.npz"):
+        with pytest.raises(IntegrityError, match="a pipe or a device"):
+            read_own(tmp_path / name)
+    with pytest.raises(ConfigError, match="expected a label file"):
+        read_label_file(tmp_path / "labels.csv", 10)
 
 
 def test_a_manifest_and_a_card_that_never_end_are_refused(tmp_path):

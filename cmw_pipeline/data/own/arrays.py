@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.data.own.found import ROLES, Columns, Found, stacked
 from cmw_pipeline.errors import ConfigError, IntegrityError
 
@@ -24,7 +25,7 @@ def read_npz(file: Path, columns: Columns) -> Found:
         IntegrityError: no ``.npz`` file, or one that holds Python objects.
     """
     try:
-        with np.load(file, allow_pickle=False) as held:
+        with np.load(plain(file), allow_pickle=False) as held:
             arrays: dict[str, Any] = {name: held[name] for name in held.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise IntegrityError(f"{file}: not an .npz file of plain arrays: {error}") from None
@@ -89,7 +90,7 @@ def _saved_part(part: str, folder: Path) -> pd.DataFrame:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        read: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        read: dict[str, Any] = json.loads(plain(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{file}: {error}") from None
     return read

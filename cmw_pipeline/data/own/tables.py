@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.data.own.found import Columns, Found, stacked
 from cmw_pipeline.errors import ConfigError, IntegrityError
 
@@ -45,6 +46,7 @@ def read_frame(file: Path, columns: Columns | None = None) -> pd.DataFrame:
         IntegrityError: not a file of its kind.
     """
     try:
+        plain(file)
         if file.suffix == ".parquet":
             frame: pd.DataFrame = pq.read_table(file).to_pandas()
             return frame
