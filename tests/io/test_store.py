@@ -161,6 +161,32 @@ def fill_job(job):
         (job.out / name).write_bytes(data)
 
 
+def test_checkpoints_stay_until_the_artefact_has_its_name(tmp_path):
+    """Killed or refused while it is published, a run continues from them."""
+    sides = []
+
+    def run(job):
+        fill_job(job)
+        job.side.mkdir(parents=True)
+        (job.side / "step").touch()
+        sides.append(job.side)
+        job.notes["array"] = np.zeros(3)  # no JSON: the manifest cannot be written
+
+    with pytest.raises(TypeError):
+        make(RAW, run, tmp_path)
+    assert (sides[0] / "step").exists()
+    assert make(RAW, fill_job, tmp_path)
+    assert not sides[0].exists()
+
+
+def test_a_folder_without_a_manifest_is_no_artefact(tmp_path):
+    stored = made(tmp_path)
+    (stored.path / MANIFEST).unlink()
+    assert not is_stored(RAW, tmp_path)
+    assert make(RAW, fill_job, tmp_path)
+    assert is_stored(RAW, tmp_path)
+
+
 def test_what_is_there_is_not_made_again(tmp_path):
     assert make(RAW, fill_job, tmp_path)
 
@@ -228,6 +254,16 @@ def test_a_missing_input_is_named(tmp_path):
     with pytest.raises(IntegrityError, match="no finished artefact") as raised:
         make(BIASED, fill_job, tmp_path)
     assert str(RAW.path) in raised.value.message
+
+
+def test_another_artefact_under_the_planned_name_is_refused(tmp_path):
+    """Whole, and yet not what was asked for: somebody renamed a folder."""
+    other = made(tmp_path, Artefact("download", "set", DatasetRequest(source="cifar10")))
+    other.path.rename(tmp_path / RAW.path)
+    open_stored.cache_clear()
+    with pytest.raises(IntegrityError, match=f"{RAW.path}: holds the artefact {other.manifest['digest']}"):
+        make(BIASED, fill_job, tmp_path)
+    assert not is_stored(BIASED, tmp_path)
 
 
 def test_a_file_that_the_manifest_does_not_list_does_not_count(tmp_path):
@@ -360,7 +396,7 @@ def test_of_two_that_make_the_same_artefact_one_makes_it(tmp_path):
 
 def test_a_killed_holder_leaves_no_lock_behind(tmp_path):
     child = python(
-        "with exclusive(raw, root):\n    print('held', flush=True)\n    time.sleep(60)\n", tmp_path
+        "with exclusive(raw, root):\n    print('held', flush=True)\n    time.sleep(3600)\n", tmp_path
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"

@@ -42,7 +42,7 @@ class Holder:
         for line in self.process.stdout:
             self.lines.put(line.strip())
 
-    def says(self, within=10.0):
+    def says(self, within=1800.0):
         """The next line, or None while it is silent."""
         try:
             return self.lines.get(timeout=within)
@@ -244,6 +244,15 @@ def test_under_slurm_the_one_gpu_of_a_job_needs_no_lease(monkeypatch, tmp_path, 
             assert [one, two] == ["cuda"] * 2
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_every_slurm_job_has_leases_of_its_own(monkeypatch, no_slurm):
+    folders = [lease_folder()]
+    for job in ("4711", "4712"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        folders.append(lease_folder())
+        assert lease_folder() == folders[-1]
+    assert len(set(folders)) == 3
 
 
 def test_runs_inside_one_slurm_job_share_out_what_slurm_gave_it(monkeypatch, no_slurm):
