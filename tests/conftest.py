@@ -1,4 +1,4 @@
-"""Test-wide settings: one thread, so that equal runs are equal to the last bit.
+"""Test-wide settings: one thread, so that equal runs are equal to the last bit, and nothing by the clock.
 
 Processes import this checkout.
 """
@@ -10,12 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.support.processes import environment
 
 os.environ["PYTHONPATH"] = environment()["PYTHONPATH"]
 collect_ignore = ["data/fuzz.py"]  # needs atheris
+settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items):

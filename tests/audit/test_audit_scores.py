@@ -106,7 +106,7 @@ def by_hand(probabilities, labels):
     return joint / len(labels)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 6), st.integers(1, 40), st.integers(0, 2**32))
 def test_the_joint_is_that_of_the_paper(classes, samples, seed):
     rng = np.random.default_rng(seed)
@@ -141,7 +141,7 @@ def test_the_list_is_as_long_as_the_smaller_count():
 # --- the certificate
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 300), st.data())
 def test_a_list_of_the_certified_precision_gives_so_many_hits_with_the_stated_probability(reviewed, data):
     wrong = data.draw(st.integers(1, reviewed))

@@ -86,7 +86,7 @@ def test_one_class_keeps_everything():
 
 
 @given(small_labels, st.floats(1, 1e6), seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_long_tail_keeps_the_smaller_of_profile_and_class(labels, factor, seed):
     kept = long_tail(labels, factor, 4, rng(seed))
     counts = np.bincount(labels, minlength=4)
@@ -175,7 +175,7 @@ def test_cifar100_maps_are_rings_of_five():
 
 
 @given(small_labels, rates, seeds, st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_symmetric_properties(labels, rate, seed, other):
     before = labels.copy()
     noisy = symmetric(labels, rate, 4, rng(seed), other=other)
@@ -188,7 +188,7 @@ def test_symmetric_properties(labels, rate, seed, other):
 
 
 @given(small_labels, rates, seeds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_asymmetric_properties(labels, rate, seed):
     before = labels.copy()
     noisy = asymmetric(labels, rate, {0: 1, 2: 3}, rng(seed))

@@ -96,7 +96,7 @@ def test_a_certain_teacher_and_factor_one_change_nothing():
 
 
 @given(posteriors, st.sampled_from(GENERATED), st.floats(1, 50), st.integers(0, 2**31 - 1))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_label_is_one_of_the_two_most_probable(drawn, kind, factor, seed):
     _, posterior = drawn
     before = posterior.copy()
@@ -108,7 +108,7 @@ def test_a_label_is_one_of_the_two_most_probable(drawn, kind, factor, seed):
 
 
 @given(posteriors, st.sampled_from(GENERATED), st.floats(0.001, 0.999))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_solved_factor_gives_the_level_exactly(drawn, kind, position):
     labels, posterior = drawn
     lowest, highest = (expected_level(kind, posterior, labels, f) for f in (1.0, np.inf))
@@ -121,7 +121,7 @@ def test_the_solved_factor_gives_the_level_exactly(drawn, kind, position):
 
 
 @given(posteriors, st.sampled_from(GENERATED))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_level_is_monotone_in_the_factor(drawn, kind):
     labels, posterior = drawn
     levels = [expected_level(kind, posterior, labels, f) for f in (1, 1.1, 1.5, 2, 3, 10, 100)]

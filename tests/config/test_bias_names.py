@@ -33,13 +33,13 @@ chains = (
 
 
 @given(chains)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_format_then_parse(steps):
     assert parse_bias(format_bias(steps)) == steps
 
 
 @given(chains, chains)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_distinct_chains_have_distinct_names(one, other):
     assert (format_bias(one) == format_bias(other)) == (one == other)
 
@@ -50,7 +50,7 @@ def test_distinct_chains_have_distinct_names(one, other):
         fullmatch=True,
     )
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_parse_then_format(name):
     """Whatever is accepted is the one name of what it means."""
     try:
@@ -62,7 +62,7 @@ def test_parse_then_format(name):
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_text_is_read_or_refused(text):
     try:
         assert format_bias(parse_bias(text)) == text

@@ -1,18 +1,10 @@
 """Bytes of any kind before every reader: accepted in the promised form, or refused in one line."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fuzz_targets import NAMES, Targets
-
-QUIET = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +32,7 @@ def damaged(draw, seed):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@QUIET
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damaged_files_are_read_or_refused(targets, name, data):
     seed = data.draw(st.sampled_from(targets.seeds(name)))

@@ -22,7 +22,7 @@ def vectors(count=50, dimensions=6, seed=0):
     return (rng.normal(size=(count, dimensions)) * 10.0 ** rng.integers(-3, 4, dimensions)).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(2, 60), st.integers(1, 40), st.integers(0, 1000))
 def test_scaled_vectors_have_mean_zero_and_the_same_length_whatever_their_units(count, dimensions, seed):
     values = vectors(count, dimensions, seed)

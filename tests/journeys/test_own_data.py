@@ -173,7 +173,7 @@ def test_rows_of_equal_content_or_of_one_group_are_one_unit():
     assert units(content, group).tolist() == [0, 0, 0, 1, 2, 1, 1]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 200), st.integers(1, 6), st.integers(2, 6), st.integers(0, 1000))
 def test_parts_divide_no_unit_and_every_class_evenly(count, classes, parts, seed):
     rng = np.random.default_rng(seed)

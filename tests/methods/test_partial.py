@@ -69,7 +69,7 @@ def test_the_drawn_label_tells_nothing_about_which_candidate_is_right():
 
 
 @given(st.integers(0, 2**31 - 1), st.floats(0, 1), st.integers(2, 5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_set_holds_its_label_and_another(seed, rate, num_classes):
     labels = np.arange(20, dtype=np.int16) % num_classes
     sets = candidate_sets(labels, rate, num_classes, np.random.default_rng(seed))

@@ -48,7 +48,7 @@ samples = st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.5, 0.7, 0.9]
 
 
 @given(samples)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_curve_is_what_its_definition_says(pairs):
     wrong, confidence = [np.array(column) for column in zip(*pairs, strict=True)]
     expected = curve_by_definition(wrong.tolist(), confidence.tolist())
@@ -57,7 +57,7 @@ def test_the_curve_is_what_its_definition_says(pairs):
 
 
 @given(samples, st.randoms())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_only_the_order_of_confidences_matters_and_no_order_of_samples(pairs, random):
     wrong, confidence = [np.array(column) for column in zip(*pairs, strict=True)]
     order = list(range(len(pairs)))

@@ -51,7 +51,7 @@ def method(num_classes=6, count=20, **changes):
 
 
 @given(seed=st.integers(0, 1000), top=st.integers(1, 8))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_largest_entries_are_kept_and_the_rest_is_shared(seed, top):
     kept = method(memory=0.9, memory_top=top)
     soft = torch.from_numpy(np.random.default_rng(seed).dirichlet(np.full(6, 0.3), 4)).float()

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmw_pipeline.config.contracts import Biased, MetaSet, Raw
@@ -129,7 +129,7 @@ def test_noise_does_not_move_the_held_out_images(plan, tmp_path):
     st.lists(st.integers(0, 6), min_size=10, max_size=10),
     st.integers(1, 6),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 def test_clean_either_fits_or_is_refused(tmp_path_factory, train, unused, per_class):
     """Oracle: K fits where each class has K + 1 samples outside the test set."""
     plan, root = make_plan(1), tmp_path_factory.mktemp("case")

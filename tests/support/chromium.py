@@ -16,6 +16,9 @@ except ImportError:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
+GUARD = 1_800_000
+"""Milliseconds; a loaded machine takes its time."""
+
 
 def missing():
     """What keeps the tests from running; "" where nothing does."""
@@ -54,7 +57,7 @@ class Opened:
 @contextlib.contextmanager
 def chromium():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, timeout=GUARD)
         yield browser
         browser.close()
 
@@ -62,6 +65,7 @@ def chromium():
 def opened(browser, file, ready=True, **options):
     """The page of a file in a context of its own; nothing but that file may be had."""
     context = browser.new_context(offline=True, **{"viewport": {"width": 1100, "height": 800}} | options)
+    context.set_default_timeout(GUARD)
     page = context.new_page()
     seen = Opened(page)
     own = (file.as_uri(), "data:", "blob:")

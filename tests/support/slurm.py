@@ -15,6 +15,8 @@ from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CPUS, GPUS = 8, 4
+GUARD = 1800
+"""Seconds after which a wait is in vain; a loaded machine takes its time."""
 CONFIG = """
 ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)
@@ -42,7 +44,7 @@ ReturnToService=2
 MpiDefault=none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
-MinJobAge=600
+MinJobAge=7200
 KillWait=60
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=64000 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
@@ -106,10 +108,10 @@ class Cluster:
             "munged", "--foreground", "--force", f"--socket={munge['socket']}", f"--key-file={munge['key']}",
             f"--pid-file={munge['pid']}", f"--log-file={munge['log']}", f"--seed-file={munge['seed']}",
         )  # fmt: skip
-        self.wait_for(munge["socket"].exists, 20)
+        self.wait_for(munge["socket"].exists, GUARD)
         self._start("slurmctld", "-D", "-f", self.environment["SLURM_CONF"])
         self._start("slurmd", "-D", "-f", self.environment["SLURM_CONF"], "-N", self.host)
-        self.wait_for(lambda: "idle" in self.ask("sinfo", "--noheader", "--format=%T"), 60)
+        self.wait_for(lambda: "idle" in self.ask("sinfo", "--noheader", "--format=%T"), GUARD)
 
     def _start(self, name, *arguments):
         # A daemon goes when we do, even if we are killed.
@@ -122,12 +124,12 @@ class Cluster:
     def __exit__(self, *_):
         with contextlib.suppress(subprocess.SubprocessError, OSError):
             self.ask("scancel", "--user", getpass.getuser())
-            self.wait_for(lambda: not self.ask("squeue", "--noheader"), 30)
+            self.wait_for(lambda: not self.ask("squeue", "--noheader"), GUARD)
         for daemon in reversed(self.daemons):
             daemon.terminate()
         for daemon in reversed(self.daemons):
             try:
-                daemon.wait(15)
+                daemon.wait(60)
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
@@ -135,7 +137,7 @@ class Cluster:
     def ask(self, *command):
         """Run one of Slurm's commands; its output."""
         env = {**os.environ, **self.environment}
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30).stdout.strip()
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=GUARD).stdout.strip()
 
     def wait_for(self, condition, seconds):
         """Wait until the condition holds, and fail with what the daemons said when it never does."""

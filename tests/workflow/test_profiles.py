@@ -158,13 +158,11 @@ def test_a_pods_first_process_passes_sigterm_on_and_waits_for_the_checkpoint(kub
     (kubectl / "pkill").chmod(0o755)
     pod = subprocess.Popen(command)
     try:
-        for _ in range(100):
-            if (project / "ready").exists():
-                break
+        while not (project / "ready").exists():
             with pytest.raises(subprocess.TimeoutExpired):
                 pod.wait(0.1)
         pod.send_signal(signal.SIGTERM)
-        assert pod.wait(20) == 143
+        assert pod.wait(1800) == 143
     finally:
         pod.kill()
     assert (project / "checkpoint").exists()

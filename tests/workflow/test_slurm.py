@@ -19,7 +19,7 @@ from cmw_pipeline.config import Plan, load
 from tests.support import processes
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.support.slurm import Cluster, missing
+from tests.support.slurm import GUARD, Cluster, missing
 
 SOURCE = Path(__file__).parents[2]
 pytestmark = [
@@ -68,7 +68,7 @@ SNAKEMAKE = [
     "--slurm-no-account", "--slurm-status-command", "squeue",
     "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10",
     "--default-resources", "mem_mb=1000", "runtime=5", "nodes=1",
-    "slurm_extra='--signal=TERM@10'",
+    "slurm_extra='--signal=TERM@60'",
     "--set-resources", "train:gpu=0", "transfer:gpu=0", "train:runtime=20", "train:mem_mb=1000",
     "transfer:mem_mb=1000",
 ]  # fmt: skip
@@ -162,14 +162,14 @@ def journey(cluster, tmp_path_factory):
         local, _ = j.start(["snakemake", "--cores", "1"], j.local, environment())
         first, j.first_log = j.start(SNAKEMAKE, j.project, j.environment)
 
-        wait(lambda: j.starts(LONG), 600)
+        wait(lambda: j.starts(LONG), GUARD)
         j.cancelled = j.starts(LONG)[0]
-        wait(lambda: j.training(j.cancelled), 600)
+        wait(lambda: j.training(j.cancelled), GUARD)
         cluster.ask("scancel", j.cancelled)
-        wait(lambda: j.state(j.cancelled) == "CANCELLED", 120)
+        wait(lambda: j.state(j.cancelled) == "CANCELLED", GUARD)
 
         cluster.ask("scontrol", "update", f"nodename={cluster.host}", "state=drain", "reason=test")
-        wait(lambda: any(LONG in line for line in j.queue("PENDING")), 600)
+        wait(lambda: any(LONG in line for line in j.queue("PENDING")), GUARD)
         before = j.queue("RUNNING")
         params = (j.project / "params.yaml").read_text()
         (j.project / "params.yaml").write_text(params.replace("lr: 0.1", "lr: 0.2").replace("tiny grid", "x"))
@@ -178,18 +178,18 @@ def journey(cluster, tmp_path_factory):
         j.started_meanwhile = set(j.queue("RUNNING")) - set(before)
         cluster.ask("scontrol", "update", f"nodename={cluster.host}", "state=resume")
 
-        wait(lambda: len(j.starts(LONG)) > 1, 600)
+        wait(lambda: len(j.starts(LONG)) > 1, GUARD)
         j.orphan = j.starts(LONG)[1]
-        wait(lambda: j.training(j.orphan), 600)
+        wait(lambda: j.training(j.orphan), GUARD)
         (j.project / "params.yaml").write_text(params)
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
-        cluster.ask("scontrol", "update", f"jobid={j.orphan}", "endtime=now+40")
-        wait(lambda: j.ends(j.orphan), 120)
+        cluster.ask("scontrol", "update", f"jobid={j.orphan}", "endtime=now+90")
+        wait(lambda: j.ends(j.orphan), GUARD)
 
         last, j.last_log = j.start(SNAKEMAKE, j.project, j.environment)
-        wait(lambda: last.poll() is not None, 900)
-        wait(lambda: local.poll() is not None, 600)
+        wait(lambda: last.poll() is not None, GUARD)
+        wait(lambda: local.poll() is not None, GUARD)
         j.code, j.local_code = last.returncode, local.returncode
         yield j
     finally:

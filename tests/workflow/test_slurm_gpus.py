@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.support.slurm import GPUS, Cluster, missing
+from tests.support.slurm import GPUS, GUARD, Cluster, missing
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"Slurm is not installed: no {', '.join(missing())}")
 
@@ -35,7 +35,7 @@ def test_jobs_with_a_gpu_each_train_on_the_one_that_slurm_gave_them(cluster, tmp
     ask = ["sbatch", "--parsable", "--ntasks=1", "--gres=gpu:1", f"--wrap={sys.executable} {script}"]
     jobs = [cluster.ask(*ask, f"--output={tmp_path}/{n}") for n in range(GPUS + 1)]
     look = ["squeue", "--states=all", "--noheader", "--format=%T", f"--jobs={','.join(jobs)}"]
-    cluster.wait_for(lambda: set(cluster.ask(*look).split()) == {"COMPLETED"}, 90)
+    cluster.wait_for(lambda: set(cluster.ask(*look).split()) == {"COMPLETED"}, GUARD)
     held = []
     for n in range(GPUS + 1):
         device, gpu, start, end = (tmp_path / str(n)).read_text().split()
