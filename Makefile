@@ -3,7 +3,7 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check schema params
+.PHONY: demo test check schema params mutants
 
 demo: $(BIN)/cmw
 	snakemake results/demo.md
@@ -15,6 +15,11 @@ test: $(BIN)/cmw
 check: $(BIN)/cmw
 	ruff check . && ruff format --check . && lint-imports && mypy && codespell
 	snakemake --lint && snakefmt --check workflow
+
+# Not part of the gate: hours. See docs/faults.md.
+mutants: $(BIN)/cmw
+	$(BIN)/uv pip install --quiet 'mutmut==3.8.1'
+	OMP_NUM_THREADS=1 nice python benchmarks/mutants.py --json benchmarks/results/mutants.json
 
 schema: $(BIN)/cmw
 	cmw schema > workflow/schemas/params.schema.json

@@ -47,7 +47,7 @@ class Record(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """Do not load the compiler just to keep it away from this class: that takes seconds."""
-        return False
+        return False  # pragma: no mutate (asked while the class is made)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         reads = [Slot.of(t) if _moves(t) else None for t in args]
