@@ -21,13 +21,16 @@ class WeightingBase(Model):
 
     implemented_by: ClassVar[str]
     """``module:Class`` below ``cmw_pipeline.methods.weightings``."""
-    between_0_and_1: ClassVar[bool] = False
-    """Whether all weights are."""
 
     kind: str
     start_epoch: Epoch = Field(
         0, description="all losses count alike before this epoch, and before the method's start_epoch"
     )
+
+    @property
+    def between_0_and_1(self) -> bool:
+        """Whether all weights are."""
+        return False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -40,9 +43,13 @@ class Uniform(WeightingBase):
     """Uniform: all losses count alike."""
 
     implemented_by = "uniform:Uniform"
-    between_0_and_1 = True
 
     kind: Literal["uniform"]
+
+    @property
+    def between_0_and_1(self) -> bool:
+        """All are 1."""
+        return True
 
 
 class ClassBalanced(WeightingBase):
@@ -95,11 +102,21 @@ class NetWeighting(MetaLearned):
     """What the weightings share that are a learned function of the loss, and can be transferred."""
 
     implemented_by = "weight_net:NetWeighting"
-    between_0_and_1 = True
 
     groups: int
     normalisation: Normalisation = "mean"
     weight_net: WeightNet = WeightNet()
+    levels: Literal["free", "bounded"] = Field(
+        "free", description="of the class groups, as published; or between 1 and what their sizes justify"
+    )
+    level_power: Positive = Field(
+        3.0, description="p of bounded levels: a group's lies between 1 and (mean class size / its own)^p"
+    )
+
+    @property
+    def between_0_and_1(self) -> bool:
+        """Those of bounded levels may lie above."""
+        return self.levels == "free"
 
 
 class CmwNet(NetWeighting):
@@ -120,11 +137,15 @@ class Frozen(WeightingBase):
     """Frozen function of another run (Shu et al., TPAMI 2023, section 6): no meta-set, no meta step."""
 
     implemented_by = "frozen:Frozen"
-    between_0_and_1 = True
 
     kind: Literal["frozen"]
     run: RunName = Field(description="the run it was learned in: dataset/bias/method/recipe/seedN")
     normalisation: Normalisation = "mean"
+
+    @property
+    def between_0_and_1(self) -> bool:
+        """Those of bounded levels may lie above: the plan, which knows the other run, refuses them."""
+        return True
 
 
 if TYPE_CHECKING:

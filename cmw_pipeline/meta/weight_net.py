@@ -9,13 +9,18 @@ class WeightNet(nn.Module):
 
     Input is the raw loss, unscaled. Source: Shu et al., NeurIPS 2019 (one group) and TPAMI 2023.
     ``loss_max`` remembers the largest loss seen in training mode: beyond it the function is a guess.
+    ``level``, (K,), multiplies each group's weights outside training mode, where there is one
+    (:class:`cmw_pipeline.meta.levels.BoundedLevels`).
     """
 
-    def __init__(self, hidden: int, num_groups: int) -> None:
+    level: torch.Tensor | None
+
+    def __init__(self, hidden: int, num_groups: int, levels: bool = False) -> None:
         super().__init__()
         self.trunk = nn.Linear(1, hidden)
         self.heads = nn.Linear(hidden, num_groups)
         self.loss_max = nn.Buffer(torch.zeros(()))
+        self.level = nn.Buffer(torch.ones(num_groups)) if levels else None
 
     @property
     def num_groups(self) -> int:
@@ -23,8 +28,9 @@ class WeightNet(nn.Module):
         return self.heads.out_features
 
     def forward(self, loss_B: torch.Tensor, group_B: torch.Tensor) -> torch.Tensor:
-        """(B,) losses and (B,) int64 groups -> (B,) weights in (0, 1)."""
+        """(B,) losses and (B,) int64 groups -> (B,) weights in (0, 1), times the groups' levels if any."""
         if self.training:
             torch.maximum(self.loss_max, loss_B.detach().max(), out=self.loss_max)
         weight_BK = torch.sigmoid(self.heads(torch.relu(self.trunk(loss_B.unsqueeze(1)))))
-        return weight_BK.gather(1, group_B.unsqueeze(1)).squeeze(1)
+        weight_B = weight_BK.gather(1, group_B.unsqueeze(1)).squeeze(1)
+        return weight_B if self.training or self.level is None else weight_B * self.level[group_B]

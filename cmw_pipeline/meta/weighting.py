@@ -59,9 +59,10 @@ class WeightingFunction(nn.Module):
         return WeightingFunction(self.net, groups, self.card)
 
     def forward(self, loss: torch.Tensor, label: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
-        """(B,) losses of any float dtype, (B,) given labels of any integer dtype -> (B,) weights in (0, 1).
+        """(B,) losses of any float dtype, (B,) given labels of any integer dtype -> (B,) weights.
 
-        The weights have the losses' dtype and no gradient; they are computed in that of the function.
+        They are in (0, 1), with bounded levels above 0, have the losses' dtype and no gradient; they are
+        computed in the dtype of the function.
 
         Raises:
             NumericsError: a loss is not a number, or infinite where there is no largest loss to clamp it to.
@@ -196,12 +197,12 @@ def _net(tensors: dict[str, torch.Tensor], path: Path) -> WeightNet:
         "heads.weight": (heads, hidden),
         "heads.bias": (heads,),
         "loss_max": (),
-    }
+    } | ({"level": (heads,)} if "level" in shapes else {})
     if shapes != wanted or not hidden or not heads:
         raise IntegrityError(f"{path}: tensors {shapes} are not those of a weight net")
     if any(bool(t.isnan().any()) for t in tensors.values()):
         raise IntegrityError(f"{path}: a tensor of the weight net has NaN in it")
-    net = WeightNet(hidden, heads)
+    net = WeightNet(hidden, heads, "level" in tensors)
     net.load_state_dict(tensors)
     return net
 

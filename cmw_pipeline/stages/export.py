@@ -29,7 +29,7 @@ def run(job: Job[ExportRequest]) -> None:
     state = load_file(source.path / Run.METHOD)
     prefix = "weighting.net."
     tensors = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
-    net = WeightNet(len(tensors["trunk.bias"]), len(tensors["heads.bias"]))
+    net = WeightNet(len(tensors["trunk.bias"]), len(tensors["heads.bias"]), "level" in tensors)
     net.load_state_dict(tensors)
     origin = {"run": job.artefact.name, "content": source.content, "verified": source.verified}
     save_weighting(job.out, net, state["weighting.groups"].numpy(), origin)

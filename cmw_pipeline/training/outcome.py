@@ -62,6 +62,8 @@ def losses_and_weights(task: Task, state: TrainState) -> tuple[torch.Tensor, tor
     method, rows = state.method.eval(), torch.arange(task.num_train, device=state.device)
     with torch.no_grad():
         batch = Batch(torch.empty(0), task.problem.labels, rows)
+        if method.weighs:
+            method.weighting.settle(losses, task.problem.labels)
         weights = method.weights(losses, batch) if method.active else torch.ones_like(losses)
     return losses, weights
 

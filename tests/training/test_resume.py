@@ -18,6 +18,7 @@ VARIANTS = [
     ("erm/cmw-net", {"weighting": {"normalisation": "sum", "meta_every": 2}}),
     ("erm/cmw-net", {"weighting": {"meta_set": "lowest-3", "start_epoch": 1}}),
     ("erm/cmw-net", {"weighting": {"meta_set": "random-min"}}),
+    ("erm/cmw-net", {"weighting": {"levels": "bounded", "level_power": 2.0}}),
     ("erm/mcw", {"start_epoch": 1}),
     ("soft-labels/cmw-net", {"start_epoch": 1, "memory": 0.9, "weighting": {"meta_mixup": 1.0}}),
     ("soft-labels/cmw-net", {"partner_weight": "permuted", "teacher_until": 2}),

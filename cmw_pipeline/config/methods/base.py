@@ -82,12 +82,16 @@ class MethodBase(Model):
     def _weighting_fits(self) -> Self:
         if self.weighting.kind != "uniform" and self.why_no_weighting:
             raise ValueError(f"{self.kind} takes no weighting: {self.why_no_weighting}")
-        if self.splits_weights and not self.weighting.between_0_and_1:
+        self.refuse_above_1(self.weighting)
+        return self
+
+    def refuse_above_1(self, weighting: Weighting) -> None:
+        """A ValueError where the method splits weights and those of this weighting may lie above 1."""
+        if self.splits_weights and not weighting.between_0_and_1:
             raise ValueError(
                 f"{self.kind} gives to something else what a weight lacks to 1, and those of "
-                f"{self.weighting.kind} may lie above; use mw-net, cmw-net or frozen"
+                f"{weighting.kind} may lie above; use mw-net or cmw-net with free levels, or frozen"
             )
-        return self
 
     @model_validator(mode="after")
     def _overrides_fit(self) -> Self:

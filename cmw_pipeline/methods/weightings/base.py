@@ -76,6 +76,9 @@ class Weighting(nn.Module):
         """The weights of the real step, from (B,) detached losses and the labels they are of."""
         return Weights(torch.ones_like(losses))
 
+    def settle(self, losses: torch.Tensor, labels: torch.Tensor) -> None:
+        """Called once after training, in evaluation mode, with the (N,) losses of all training samples."""
+
     def virtual_weights(self, losses: torch.Tensor, labels: torch.Tensor) -> Weights:
         """Those of the virtual step, functions of Θ."""
         return self.weights(losses, labels)

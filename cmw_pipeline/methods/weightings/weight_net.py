@@ -8,6 +8,7 @@ from torch import nn
 
 from cmw_pipeline.config.weightings import NetWeighting as Options
 from cmw_pipeline.meta.class_groups import group_classes
+from cmw_pipeline.meta.levels import BoundedLevels
 from cmw_pipeline.meta.optimizers import Adam
 from cmw_pipeline.meta.weight_net import WeightNet
 from cmw_pipeline.methods.problem import Problem
@@ -24,14 +25,28 @@ class NetWeighting(Weighting):
         super().__init__(options, problem)
         self.normalisation = options.normalisation
         net = options.weight_net
-        self.net = WeightNet(net.hidden, options.groups)
+        bounded = options.levels == "bounded"
+        self.net = WeightNet(net.hidden, options.groups, bounded)
         self.adam = Adam(self.net.parameters(), net.lr, net.weight_decay, net.amsgrad)
-        groups = group_classes(problem.class_counts.cpu().numpy(), options.groups)
+        counts = problem.class_counts.cpu().numpy()
+        groups = group_classes(counts, options.groups)
         self.groups = nn.Buffer(torch.from_numpy(groups))
+        self.levels = BoundedLevels(counts, groups, options.groups, options.level_power) if bounded else None
 
     def weights(self, losses: torch.Tensor, labels: torch.Tensor) -> Weights:
-        """V(loss, group)."""
-        return Weights(self.net(losses, self.groups[labels]), self.normalisation)
+        """V(loss, group); where levels are bounded, at those of the batch, and after training the settled."""
+        groups = self.groups[labels]
+        values = self.net(losses, groups)
+        if self.levels is not None and self.training:
+            values = self.levels(values, groups)
+        return Weights(values, self.normalisation)
+
+    def settle(self, losses: torch.Tensor, labels: torch.Tensor) -> None:
+        """Take the levels of the whole training set."""
+        if self.levels is not None and self.net.level is not None:
+            groups = self.groups[labels]
+            self.net.level.fill_(1.0)
+            self.net.level.copy_(self.levels.factors(self.net(losses, groups), groups))
 
     def theta(self, labels: torch.Tensor) -> list[torch.Tensor]:
         """The weight net's parameters."""
