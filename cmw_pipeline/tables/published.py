@@ -2,6 +2,8 @@
 
 ``published.csv`` is tidy: one row a number, in percent, with ``bias`` in this package's bias names and
 ``method`` as printed. ``note`` says what is known to be wrong or unusual about a number.
+``published_recipes.csv`` has the networks and epochs behind a table, with the rows and the code that say so;
+of rows that it does not name the recipe is not published, or is another paper's.
 """
 
 import functools

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.errors import ConfigError
+from cmw_pipeline.tables import published as published_module
 from cmw_pipeline.tables.published import is_published_recipe, published
+from tests.config.test_published_settings import ROWS as SETTINGS
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 RECIPE = {
@@ -113,6 +116,27 @@ def test_what_is_asked_for_twice_is_refused(tmp_path, changes, words):
     with pytest.raises(ConfigError) as refused:
         loaded(tmp_path, **changes)
     assert words in str(refused.value)
+
+
+RECIPES = pd.read_csv(Path(published_module.__file__).with_name("published_recipes.csv"))
+
+
+def test_every_published_recipe_says_which_rows_it_is_of_and_where_that_is_written():
+    for row in RECIPES.itertuples():
+        assert row.source.count("'s ") >= 1, "whose code"
+        assert set(row.rows.split("; ")) <= set(published(row.table)["method"])
+    assert not RECIPES.duplicated(["table", "network", "epochs"]).any()
+
+
+def test_the_published_recipes_are_those_of_the_rows_read_from_the_published_code():
+    """`test_published_settings.py` has them one by one."""
+    known = [
+        (recipe.table, row, recipe) for recipe in RECIPES.itertuples() for row in recipe.rows.split("; ")
+    ]
+    for place, (_, settings) in SETTINGS.items():
+        recipes = [recipe for *row, recipe in known if tuple(row) == place]
+        assert {recipe.epochs for recipe in recipes} == {settings["epochs"]}
+        assert {recipe.network for recipe in recipes} == {settings.get("network.name", "vgg19-bn")}
 
 
 def test_our_own_tables_beside_published_values_are_trained_as_published():
