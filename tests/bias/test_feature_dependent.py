@@ -120,6 +120,13 @@ def test_the_solved_factor_gives_the_level_exactly(drawn, kind, position):
     assert expected_level(kind, posterior, labels, solved) == pytest.approx(level, abs=1e-9)
 
 
+@pytest.mark.parametrize("slip", [-1e-12, 0.0, 1e-12])
+@pytest.mark.parametrize("kind", GENERATED)
+def test_the_end_of_what_can_be_reached_has_the_factor_one_however_it_is_rounded(kind, slip):
+    solved = solve_factor(kind, POSTERIOR, LABELS, expected_level(kind, POSTERIOR, LABELS, 1.0) + slip)
+    assert 1 <= solved <= 1 + 1e-9
+
+
 @given(posteriors, st.sampled_from(GENERATED))
 @settings(max_examples=50)
 def test_the_level_is_monotone_in_the_factor(drawn, kind):

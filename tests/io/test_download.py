@@ -36,6 +36,8 @@ class Mirror(http.server.ThreadingHTTPServer):
         self.etag: str | None = '"one"'
         self.drop_after: float | None = None
         self.knows_ranges = True
+        self.ahead = 0
+        """By how many bytes a part begins, and ends, before the place that was asked for."""
         self.ranges: list[str | None] = []
         self.paths: list[str] = []
 
@@ -57,7 +59,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "/login": lambda: self.answer(200, b"<!DOCTYPE html><title>Sign in</title>" * 20),
             "/moved": lambda: self.answer(302, b"", Location="/file"),
             "/busy": lambda: self.answer(503, b"busy"),
-            "/silent": lambda: self.server.stopped.wait(5),
+            "/silent": self.server.stopped.wait,
             "/lying-range": lambda: self.answer(206, ARCHIVE[:10], **{"Content-Range": "bytes 0-9/10"}),
         }
         answers.get(self.path, lambda: self.answer(404, b"none"))()
@@ -68,11 +70,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         same = wanted_etag is None or wanted_etag == self.server.etag
         tag = {"ETag": self.server.etag} if self.server.etag else {}
         if span and self.server.knows_ranges and same:
-            start = int(span.removeprefix("bytes=").removesuffix("-"))
+            start = int(span.removeprefix("bytes=").removesuffix("-")) - self.server.ahead
             if start >= len(content):
                 return self.answer(416, b"")
-            where = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            return self.answer(206, content[start:], **tag, **{"Content-Range": where})
+            end = len(content) - self.server.ahead
+            where = f"bytes {start}-{end - 1}/{len(content)}"
+            return self.answer(206, content[start:end], **tag, **{"Content-Range": where})
         return self.answer(200, content, **tag)
 
     def answer(self, status, body, **headers):
@@ -153,6 +156,16 @@ def test_a_server_without_ranges_is_read_from_zero(mirror, tmp_path):
     assert dest.read_bytes() == ARCHIVE
 
 
+def test_a_part_that_begins_elsewhere_is_never_spliced(mirror, tmp_path):
+    dest = tmp_path / "data.tar.gz"
+    drop_once(mirror, dest)
+    kept = (tmp_path / "data.tar.gz.part").stat().st_size
+    mirror.ahead = 7
+    fetch([mirror.url()], SHA256, dest)
+    assert mirror.ranges == [None, f"bytes={kept}-", None]
+    assert dest.read_bytes() == ARCHIVE
+
+
 @pytest.mark.parametrize("etag", ['"two"', None], ids=["new etag", "no etag, new size"])
 def test_a_file_that_changed_between_attempts_is_never_spliced(mirror, tmp_path, etag):
     dest = tmp_path / "data.tar.gz"
@@ -212,7 +225,13 @@ def test_wrong_bytes_of_the_right_size_are_refused_and_removed(mirror, tmp_path)
 
 @pytest.mark.parametrize("bad", ["/absent", "/login", "/busy", "/silent", "/lying-range"])
 def test_a_bad_mirror_gives_way_to_the_next(mirror, tmp_path, monkeypatch, caplog, bad):
-    monkeypatch.setattr(download, "_TIMEOUT", 0.2)
+    ask = download._open
+
+    def impatient_of_the_silent_one(url, headers):
+        monkeypatch.setattr(download, "_TIMEOUT", 0.2 if url.endswith("/silent") else 1800)
+        return ask(url, headers)
+
+    monkeypatch.setattr(download, "_open", impatient_of_the_silent_one)
     dest = tmp_path / "data.tar.gz"
     urls = [mirror.url(bad), mirror.url()]
     assert fetch(urls, SHA256, dest, begins=GZIP, retries=2, wait=0) == mirror.url()

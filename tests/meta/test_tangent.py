@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from cmw_pipeline.meta.record import NoRule
-from cmw_pipeline.meta.tangent import Forward
+from cmw_pipeline.meta.tangent import Forward, LowMemoryForward
 from cmw_pipeline.models.preact_resnet18 import PreActResNet18
 from cmw_pipeline.models.resnet32 import ResNet32
 from cmw_pipeline.models.small_cnn import SmallCnn
@@ -127,3 +127,25 @@ def test_a_logit_that_no_direction_moves_stays():
     forward, direction = passes(Odd(lambda z: z), size=2)
     assert torch.count_nonzero(forward.replayed({})) == 0
     assert torch.count_nonzero(forward.replayed(direction)) > 0
+
+
+class Fickle(nn.Module):
+    """Does something else the second time."""
+
+    def __init__(self, later):
+        super().__init__()
+        self.linear, self.later, self.passes = nn.Linear(3, 4), later, 0
+
+    def forward(self, images):
+        self.passes += 1
+        logits = self.linear(images)
+        return self.later(logits) if self.passes > 1 else logits.relu()
+
+
+@pytest.mark.parametrize("later", [lambda z: 2 * z.relu(), torch.sigmoid], ids=["more", "other"])
+def test_a_second_pass_that_differs_from_the_first_is_not_carried_along(later):
+    model, images = Fickle(later), torch.randn(5, 3)
+    forward = LowMemoryForward(model, images)
+    with pytest.raises(NoRule, match="the second pass differs from the first"):
+        forward.replayed({name: torch.randn_like(p) for name, p in model.named_parameters()})
+    assert torch.equal(forward.logits, later(model.linear(images)))

@@ -60,8 +60,12 @@ def test_within_a_class_every_sample_is_equally_likely():
 
 @pytest.mark.parametrize("count", [5, 45, 110])
 def test_what_cannot_be_drawn_is_refused(count):
-    with pytest.raises(ConfigError, match=f"labels-{count}"):
+    with pytest.raises(ConfigError, match=f"labels-{count}") as refused:
         labelled_sets(LABELS, count, 10, np.random.default_rng(0))
+    most = int(refused.value.hint.rpartition("up to ")[2])
+    assert (labelled_sets(LABELS, most, 10, np.random.default_rng(0)).sum(axis=1) == 1).sum() == most
+    with pytest.raises(ConfigError):
+        labelled_sets(LABELS, most + 10, 10, np.random.default_rng(0))
 
 
 def test_names():

@@ -58,6 +58,8 @@ def test_the_loss_is_contrast_plus_probe_and_only_the_projection_moves_features(
     assert torch.equal(ready.images, torch.cat([images(0), images(1)]))
     z = model.train()(ready.images)
     loss = loss_of(made, z, ready)
+    each = F.cross_entropy(z[:, :CLASSES], LABELS.repeat(2), reduction="none") + nt_xent(z[:, CLASSES:], 0.5)
+    torch.testing.assert_close(made.losses(z, ready), each)
     probe, contrast = F.cross_entropy(z[:, :CLASSES], LABELS.repeat(2)), nt_xent(z[:, CLASSES:], 0.5).mean()
     torch.testing.assert_close(loss, probe + contrast)
     filters = model.features[0].weight
