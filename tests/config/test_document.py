@@ -233,11 +233,14 @@ def test_dvc_changes_one_value_and_leaves_the_rest(file, tmp_path):
     copy = shutil.copy(file, tmp_path / file.name)
     apply_overrides(copy, [])
     assert copy.read_text() == file.read_text()
-    name, recipe = next((n, r) for n, r in read_yaml(file)["recipes"].items() if "epochs" in r)
-    apply_overrides(copy, [f"recipes.{name}.epochs=17"])
+    found = read_yaml(file)
+    section = "recipes" if "recipes" in found else "tables"
+    key, value = ("epochs", "17") if section == "recipes" else ("metric", "error")
+    name, entry = next((n, e) for n, e in found[section].items() if key in e)
+    apply_overrides(copy, [f"{section}.{name}.{key}={value}"])
     old, new = file.read_text().splitlines(), copy.read_text().splitlines()
     changed = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
-    assert changed == [(f"    epochs: {recipe['epochs']}", "    epochs: 17")]
+    assert changed == [(f"    {key}: {entry[key]}", f"    {key}: {value}")]
 
 
 def test_dvc_and_we_read_the_same():

@@ -82,14 +82,14 @@ def test_the_examples_can_be_followed(project):
     for command in commands:
         run(root, *command.split())
     (page,) = root.glob("results/**/mine.md")
-    assert "SCE" in page.read_text() and "pair-0.45" in page.read_text()
+    assert "Poly-1" in page.read_text() and "pair-0.45" in page.read_text()
 
 
 def test_the_examples_are_in_the_projects_style(project):
     root, _ = project
     ruff = str(BIN / "ruff")
-    run(root, ruff, "check", "--no-cache", "cmw_pipeline", "tests/methods/test_sce.py")
-    run(root, ruff, "format", "--no-cache", "--check", "cmw_pipeline", "tests/methods/test_sce.py")
+    run(root, ruff, "check", "--no-cache", "cmw_pipeline", "tests/methods/test_poly1.py")
+    run(root, ruff, "format", "--no-cache", "--check", "cmw_pipeline", "tests/methods/test_poly1.py")
 
 
 def test_an_example_beyond_its_room_would_be_seen(project):

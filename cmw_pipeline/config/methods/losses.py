@@ -56,6 +56,78 @@ class Ldam(MethodBase):
     largest_margin: Positive = Field(0.5, description="of the rarest class, as a cosine")
 
 
+class LogitAdjustment(MethodBase):
+    """Logit adjustment (Menon et al., ICLR 2021): logits shifted by the log prior of their class in training.
+
+    Balanced softmax (Ren et al., NeurIPS 2020) with ``tau`` 1, CDT (Ye et al., 2020) with 0, vector scaling
+    (Kini et al., NeurIPS 2021) with a ``gamma``.
+    """
+
+    implemented_by = "logit_adjustment:LogitAdjustment"
+    steady = True
+
+    kind: Literal["logit-adjustment"]
+    tau: NonNegative = Field(1.0, description="share of the log prior that is added to the logits")
+    gamma: NonNegative = Field(0.0, description="logits are divided by (largest class / class)^gamma")
+
+
+class Sce(MethodBase):
+    """SCE (Wang et al., ICCV 2019): cross-entropy and, robust to wrong labels, its reverse."""
+
+    implemented_by = "sce:Sce"
+    steady = True
+
+    kind: Literal["sce"]
+    alpha: NonNegative = Field(0.1, description="weight of the cross-entropy")
+    beta: NonNegative = Field(1.0, description="weight of the reverse cross-entropy")
+
+
+class NceRce(MethodBase):
+    """NCE+RCE (Ma et al., ICML 2020): normalised and reverse cross-entropy, an active and a passive loss."""
+
+    implemented_by = "nce_rce:NceRce"
+    steady = True
+
+    kind: Literal["nce-rce"]
+    alpha: NonNegative = Field(1.0, description="weight of the normalised cross-entropy")
+    beta: NonNegative = Field(1.0, description="weight of the reverse cross-entropy")
+
+
+class JensenShannon(MethodBase):
+    """JS (Englesson & Azizpour, NeurIPS 2021): between cross-entropy and mean absolute error."""
+
+    implemented_by = "jensen_shannon:JensenShannon"
+    steady = True
+
+    kind: Literal["jensen-shannon"]
+    pi: Open = Field(0.5, description="weight of the label; towards 0: cross-entropy")
+
+
+class LabelSmoothing(MethodBase):
+    """Label smoothing, of either sign (Lukasik et al., ICML 2020; Wei et al., ICML 2022)."""
+
+    implemented_by = "label_smoothing:LabelSmoothing"
+    steady = True
+
+    kind: Literal["label-smoothing"]
+    rate: float = Field(
+        0.1,
+        gt=-1,
+        lt=1,
+        description="share of the label that all classes get alike; negative: that they give up",
+    )
+
+
+class Bootstrap(MethodBase):
+    """Bootstrap (Reed et al., 2014), soft: the target is part label, part prediction."""
+
+    implemented_by = "bootstrap:Bootstrap"
+    steady = True
+
+    kind: Literal["bootstrap"]
+    label_share: float = Field(0.95, ge=0, le=1, description="of the target; 1: cross-entropy")
+
+
 class Gce(MethodBase):
     """GCE (Zhang & Sabuncu, NeurIPS 2018): generalised cross-entropy, truncated with ``threshold``."""
 

@@ -58,6 +58,76 @@ def generalised_cross_entropy(q: float) -> SampleLoss:
     return loss
 
 
+def reverse_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """RCE = A (1 − p_y) with A = −log 1e-4, what stands for the logarithm of a label's zeros."""
+    return -math.log(1e-4) * generalised_cross_entropy(1.0)(logits, labels)
+
+
+def normalised_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """NCE = log p_y / Σ_k log p_k, in (0, 1) (Ma et al., ICML 2020)."""
+    return cross_entropy(logits, labels) / -logits.log_softmax(dim=1).sum(dim=1)
+
+
+def jensen_shannon(pi: float) -> SampleLoss:
+    """(π KL(t|m) + (1 − π) KL(p|m)) / Z, m = π t + (1 − π) p, Z = −(1 − π) log(1 − π), t the label.
+
+    Englesson & Azizpour, NeurIPS 2021. For π -> 0 cross-entropy, for π -> 1 towards 1 − p_y.
+    """
+    scale = -(1 - pi) * math.log1p(-pi)
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        log_p = logits.log_softmax(dim=1)
+        hit = _hits(logits, labels)
+        right = log_p.gather(1, labels[:, None])[:, 0]
+        log_m = torch.log(pi + (1 - pi) * right.exp())
+        # Beside the label m = (1 − π) p, so log(p/m) = −log(1 − π) there.
+        rest = log_p.exp().masked_fill(hit, 0.0).sum(dim=1)
+        of_p = right.exp() * (right - log_m) - rest * math.log1p(-pi)
+        return (-pi * log_m + (1 - pi) * of_p) / scale
+
+    return loss
+
+
+def label_smoothing(rate: float) -> SampleLoss:
+    """Cross-entropy with the target (1 − r) label + r/K, r of either sign."""
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        even = -logits.log_softmax(dim=1).mean(dim=1)
+        return (1 - rate) * cross_entropy(logits, labels) + rate * even
+
+    return loss
+
+
+def bootstrap(label_share: float) -> SampleLoss:
+    """Cross-entropy with the target b label + (1 − b) p (Reed et al., 2014), with a gradient through p."""
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        log_p = logits.log_softmax(dim=1)
+        entropy = -(log_p.exp() * log_p).sum(dim=1)
+        return label_share * cross_entropy(logits, labels) + (1 - label_share) * entropy
+
+    return loss
+
+
+def logit_adjustment(counts: torch.Tensor, tau: float, gamma: float = 0.0) -> SampleLoss:
+    """Cross-entropy of z_k / (n_max/n_k)^γ + τ log π_k, π the prior by given labels.
+
+    The classifier is z: what suits the training prior with the shift suits an even one without it.
+
+    Args:
+        counts: (K,) training samples of each class; an empty class counts as one of one sample.
+        tau: share of the log prior (Menon et al., ICLR 2021).
+        gamma: of the divisor (Kini et al., NeurIPS 2021).
+    """
+    sizes = counts.clamp(min=1).to(torch.get_default_dtype())
+    shift, scale = tau * (sizes / sizes.sum()).log(), (sizes / sizes.max()) ** gamma
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(logits * scale.to(logits) + shift.to(logits), labels)
+
+    return loss
+
+
 def ldam(counts: torch.Tensor, largest_margin: float = 0.5) -> SampleLoss:
     """Label-distribution-aware margins on the logits of a cosine head (Cao et al., NeurIPS 2019).
 

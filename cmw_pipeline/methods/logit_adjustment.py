@@ -1,0 +1,19 @@
+"""Logit adjustment, balanced softmax and vector scaling: losses that know the prior."""
+
+import torch
+
+from cmw_pipeline.config.methods.losses import LogitAdjustment as Options
+from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.methods.parts.losses import logit_adjustment
+
+
+class LogitAdjustment(Method):
+    """Cross-entropy of logits that are shifted by the log prior, and divided by a factor of the class."""
+
+    def __init__(self, options: Options, problem: Problem) -> None:
+        super().__init__(options, problem)
+        self.sample_loss = logit_adjustment(problem.class_counts, options.tau, options.gamma)
+
+    def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """(B,) cross-entropy of the adjusted logits."""
+        return self.sample_loss(logits, batch.labels) if self.active else super().losses(logits, batch)
