@@ -1,13 +1,22 @@
 # make demo   install everything and run the main job on real data: results/demo.md and its figures
+# make audit  install everything and look for planted wrong labels: results/audit/digits.html
 # make test   install everything and run the whole test suite
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+<<<<<<< HEAD
 .PHONY: demo test check schema params mutants
+=======
+.PHONY: demo audit test check schema params
+>>>>>>> 89d72df (Audits in the DAG: results/audit/NAME.html, made again when what it looked at has changed; clean labels, trusted rows and groups are imported)
 
 demo: $(BIN)/cmw
 	snakemake results/demo.md
 	@echo; cat results/demo.md
+
+audit: $(BIN)/cmw
+	snakemake results/audit/digits.html
+	@echo; python -c 'import json; print(json.load(open("results/audit/digits/audit.json"))["verdict"])'
 
 test: $(BIN)/cmw
 	pytest -n auto --dist loadfile --no-loadscope-reorder

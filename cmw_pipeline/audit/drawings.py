@@ -72,6 +72,32 @@ def chart(curves: pd.DataFrame, classes: pd.DataFrame) -> Chart | None:
     )
 
 
+@dataclass(frozen=True)
+class Recall:
+    """Precision over recall down the ranking, in the units of the drawing, and where the list ends."""
+
+    points: str
+    cut: tuple[float, float] | None
+    ticks: Sequence[tuple[float, float, str]]
+    """x, y and text of the shares that are marked."""
+
+
+def recall(known: pd.DataFrame | None, listed: int) -> Recall | None:
+    """The curve of KNOWN_COLUMNS, a point a hit; None where nothing is known."""
+    if known is None:
+        return None
+    hits = known[known["wrong"]]
+    kept = hits.iloc[np.unique(np.linspace(0, len(hits) - 1, 300).round().astype(int))]
+    x, y = (kept[name].to_numpy() for name in ("recall", "precision"))
+    inside = known[known["rank"] <= listed]
+    cut = None
+    if len(inside):
+        last = inside.iloc[-1]
+        cut = (float(last["recall"]) * _WIDTH, _HEIGHT - float(last["precision"]) * _HEIGHT)
+    ticks = [(share * _WIDTH, _HEIGHT - share * _HEIGHT, f"{share:.0%}") for share in np.linspace(0, 1, 6)]
+    return Recall(_points(x * _WIDTH, _HEIGHT - y * _HEIGHT), cut, ticks)
+
+
 def _points(x: Floats, y: Floats) -> str:
     return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
 

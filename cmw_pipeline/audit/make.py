@@ -23,6 +23,8 @@ from cmw_pipeline.audit.tables import (
     class_table,
     conflict_table,
     curve_table,
+    known_notes,
+    known_table,
     suspect_table,
     verdict,
 )
@@ -148,12 +150,14 @@ def _result(
     zeros = np.zeros(len(data.class_names))
     groups = zeros if function is None else function.groups.cpu().numpy()
     classes = class_table(data, found, suspects, groups)
-    conflicts = conflict_table(data)
+    conflicts, known = conflict_table(data), known_table(data, found, suspects)
+    listed = int(suspects["in_list"].sum())
     notes = (
         about
         | _notes(data, found, way, view, asked)
         | {
-            "listed": int(suspects["in_list"].sum()),
+            "listed": listed,
+            "known": known_notes(known, listed),
             "conflicts": int(conflicts["content"].nunique()),
             "certificate": None if review is None else review.certificate(),
             "review_unseen": None if review is None else review.unseen,
@@ -168,6 +172,7 @@ def _result(
         verdict=verdict(found, suspects, classes),
         notes=notes,
         picture=picture_of(data),
+        known=known,
     )
 
 

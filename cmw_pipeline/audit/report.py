@@ -23,7 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from cmw_pipeline.audit.drawings import chart, heat
+from cmw_pipeline.audit.drawings import chart, heat, recall
 from cmw_pipeline.audit.result import Audit, Picture
 
 MAX_ROWS = 50_000
@@ -64,6 +64,7 @@ def render(audit: Audit) -> str:
             classes=_most_suspected(audit.classes),
             heat=heat(audit),
             chart=chart(audit.curves, audit.classes),
+            recall=recall(audit.known, len(listed)),
             max_rows=MAX_ROWS,
             packed=packed,
             key=hashlib.sha256(packed.encode()).hexdigest()[:16],

@@ -54,6 +54,9 @@ CURVE_COLUMNS = {"group": "int64", "loss": "float64", "weight": "float64"}
 CONFLICT_COLUMNS = {"content": "string", "id": "int64", "path": "string", "given": "string"}
 """The same content under several labels, so at least one of them is wrong; rows of one ``content`` follow
 each other."""
+KNOWN_COLUMNS = {"rank": "int64", "wrong": "bool", "precision": "float64", "recall": "float64"}
+"""One row a sample whose clean label is known, in the order of the ranks: whether its given label is wrong,
+and the share of wrong labels among these rows down to this one, and of all wrong ones that they have."""
 REVIEW_COLUMNS = {"id": "int64", "verdict": "string", "label": "string", "sampled": "bool"}
 """``reviewed.csv``, which a person makes of the list. ``verdict``: y (the given label is wrong), n (it is
 right), skip, or empty (not looked at). ``label``: after y, the right label; empty: not known, and the row is
@@ -79,6 +82,8 @@ class Audit:
     """How it was made and what was counted, fit for JSON."""
     picture: Callable[[int], Picture] | None = None
     """The picture of a sample, by its id; None where samples are vectors."""
+    known: pd.DataFrame | None = None
+    """How right the ranking is, where clean labels are known; None where they are not."""
 
     @property
     def listed(self) -> pd.DataFrame:
@@ -94,6 +99,8 @@ class Audit:
         write_table(folder / "suspects.parquet", self.suspects, SUSPECT_COLUMNS)
         tables = {"suspects": self.suspects, "classes": self.classes, "curves": self.curves}
         tables["conflicts"] = self.conflicts
+        if self.known is not None:
+            tables["known"] = self.known
         if self.transition is not None:
             tables["transition"] = transition_rows(self.transition, self.classes["name"].tolist())
         for name, frame in tables.items():

@@ -4,10 +4,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cmw_pipeline.audit.result import CLASS_COLUMNS, CONFLICT_COLUMNS, CURVE_COLUMNS, SUSPECT_COLUMNS
+from cmw_pipeline.audit.result import (
+    CLASS_COLUMNS,
+    CONFLICT_COLUMNS,
+    CURVE_COLUMNS,
+    KNOWN_COLUMNS,
+    SUSPECT_COLUMNS,
+)
 from cmw_pipeline.audit.run import Findings
 from cmw_pipeline.audit.scores import ConfidentJoint, class_counts, list_length, prior_margin
-from cmw_pipeline.data.own import OwnData
+from cmw_pipeline.data.own import UNKNOWN, OwnData
 from cmw_pipeline.meta.weighting import WeightingFunction
 from cmw_pipeline.runtime.seeds import stream
 from cmw_pipeline.types import Floats
@@ -126,6 +132,41 @@ def conflict_table(data: OwnData) -> pd.DataFrame:
     names = np.array(data.class_names, dtype=object)
     columns = (chosen["content"], chosen.index, chosen["name"], names[chosen["label"].to_numpy(np.int64)])
     return pd.DataFrame({name: np.asarray(c) for name, c in zip(CONFLICT_COLUMNS, columns, strict=True)})
+
+
+def known_table(data: OwnData, found: Findings, suspects: pd.DataFrame) -> pd.DataFrame | None:
+    """Precision and recall of every prefix of the ranking, see ``KNOWN_COLUMNS``.
+
+    None where no clean label is known, or none of them says that a label is wrong.
+    """
+    ids = suspects["id"].to_numpy()
+    clean, given = data.rows["clean_label"].to_numpy(np.int64)[ids], data.labels[ids]
+    known = clean != UNKNOWN
+    wrong = (clean != given)[known]
+    if not wrong.any():
+        return None
+    hits = np.cumsum(wrong)
+    frame = pd.DataFrame({"rank": suspects["rank"].to_numpy()[known], "wrong": wrong})
+    frame = frame.assign(precision=hits / np.arange(1, len(wrong) + 1), recall=hits / hits[-1])
+    return frame[list(KNOWN_COLUMNS)].astype(KNOWN_COLUMNS)
+
+
+def known_notes(known: pd.DataFrame | None, listed: int) -> dict[str, float | int] | None:
+    """How right the ranking and the list, its first ``listed`` ranks, are by clean labels.
+
+    ``average_precision`` is the area under the curve of precision and recall, in steps.
+    """
+    if known is None:
+        return None
+    inside = known[known["rank"] <= listed]
+    last = inside.iloc[-1] if len(inside) else None
+    return {
+        "rows": len(known),
+        "wrong": int(known["wrong"].sum()),
+        "average_precision": float(known["precision"][known["wrong"]].mean()),
+        "precision": 0.0 if last is None else float(last["precision"]),
+        "recall": 0.0 if last is None else float(last["recall"]),
+    }
 
 
 def curve_table(function: WeightingFunction | None) -> pd.DataFrame:

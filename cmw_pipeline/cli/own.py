@@ -1,13 +1,14 @@
 """Commands for data of one's own: ``audit`` and ``predict``."""
 
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cmw_pipeline.cli.main import main
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.artefact import RESULTS
 from cmw_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,12 +70,16 @@ def audit(
     """Find the labels that look wrong, and learn a classifier in spite of them.
 
     PATH is a folder of pictures, a table (CSV, TSV, JSON Lines, Parquet) of paths or features, an .npz of
-    vectors, or what Hugging Face's save_to_disk wrote; or dataset/bias of this project. The same command
-    continues an audit that was interrupted.
+    vectors, or what Hugging Face's save_to_disk wrote; or a dataset of this project, or dataset/bias; or
+    results/audit/NAME.html, which the parameters declare. The same command continues an audit that was
+    interrupted.
     """
     from cmw_pipeline.audit.review import read_review, reviewed
     from cmw_pipeline.audit.run import Asked
 
+    if (declared := _declared(place)) is not None:
+        click.echo(_page(ctx, declared))
+        return
     data = _data(ctx, place, options, seed)
     said = None if review is None else read_review(review, data)
     if said is not None:
@@ -88,6 +93,21 @@ def audit(
     if fail_above is not None and share > fail_above:
         click.echo(f"{share:.1%} of the labels look wrong, more than {fail_above:.1%}", err=True)
         ctx.exit(3)
+
+
+def _declared(place: str) -> str | None:
+    """The name of an audit that the parameters declare: of ``results/audit/NAME.html``."""
+    path = PurePosixPath(place)
+    return path.stem if path.suffix == ".html" and path.parent == PurePosixPath(RESULTS, "audit") else None
+
+
+def _page(ctx: click.Context, name: str) -> Path:
+    from cmw_pipeline.audit.page import make_page
+    from cmw_pipeline.runtime.signals import stop_requests
+    from cmw_pipeline.runtime.workers import decode_workers
+
+    with stop_requests() as stop:
+        return make_page(Plan(load(ctx.obj)), name, Path.cwd(), stop, decode_workers())
 
 
 def _data(ctx: click.Context, path: str, options: dict[str, Any], seed: int) -> "OwnData":
@@ -137,30 +157,49 @@ def _audited(data: "OwnData", asked: Any, folder: Path, name: str, backbone: str
 @main.command("import", epilog="Example: cmw import my-pictures --name mine")
 @click.argument("place", metavar="PATH", type=click.Path(path_type=Path))
 @click.option("--name", help="What the dataset is called.  [default: as the file or folder]")
+@click.option("--again", is_flag=True, help="Read data that have changed since they were imported.")
 @columns
 @click.pass_context
-def import_(ctx: click.Context, /, place: Path, name: str | None, **options: Any) -> None:
+def import_(ctx: click.Context, /, place: Path, name: str | None, again: bool, **options: Any) -> None:
     """Make a dataset of your own one of the project, for every bias, method and table.
 
     PATH is as for `cmw audit`. Pictures stay where they are. params/NAME.yaml says how it is trained on.
     """
     from cmw_pipeline.io.atomic import write_text
     from cmw_pipeline.stages import own
-    from cmw_pipeline.stages.base import make
 
     name, params = name or place.resolve().stem.lower(), load(ctx.obj)
     file = ctx.obj.parent / "params" / f"{name}.yaml"
-    if name in params.datasets or file.exists():
-        raise ConfigError(f"there is a dataset {name} already, or {file}", "choose another: --name NAME")
+    if not again and (name in params.datasets or file.exists()):
+        hint = "choose another: --name NAME; or --again, where its data have changed"
+        raise ConfigError(f"there is a dataset {name} already, or {file}", hint)
     data = read(place, options, params.bias_seed)
-    planned = Plan(with_dataset(params, name, own.source_of(data)))
-    artefact = planned.download(name)
-    make(artefact, lambda job: own.run(job, data), Path.cwd())
-    write_text(file, own.parameters(name, data))
+    path = _imported(params, name, data, again)
+    if not again:
+        write_text(file, own.parameters(name, data))
     train = int((data.rows["split"] == "train").sum())
     classes, test = len(data.class_names), len(data.rows) - train
-    click.echo(f"{artefact.path}: {classes} classes, {train} to train on, {test} to test")
-    click.echo(f"{file} says how; next: snakemake --cores all results/{name}.md")
+    click.echo(f"{path}: {classes} classes, {train} to train on, {test} to test")
+    click.echo(f"{file} says how; next: snakemake --cores all results/audit/{name}.html results/{name}.md")
+
+
+def _imported(params: "Params", name: str, data: "OwnData", again: bool) -> PurePosixPath:
+    """The raw artefact of a dataset, made."""
+    from cmw_pipeline.io.atomic import remove_tree
+    from cmw_pipeline.io.manifests import open_stored
+    from cmw_pipeline.stages import own
+    from cmw_pipeline.stages.base import make
+
+    source = own.source_of(data)
+    if again and (name not in params.datasets or params.datasets[name].source != source):
+        what = params.datasets[name].source if name in params.datasets else "no such dataset"
+        raise ConfigError(f"{name} is {what} in the parameters; the data are {source}", "mend the parameters")
+    artefact = Plan(with_dataset(params, name, source)).download(name)
+    if again:
+        remove_tree(Path(artefact.path))
+        open_stored.cache_clear()
+    make(artefact, lambda job: own.run(job, data), Path.cwd())
+    return artefact.path
 
 
 def with_dataset(params: "Params", name: str, source: str) -> "Params":

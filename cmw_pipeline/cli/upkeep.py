@@ -28,7 +28,7 @@ def doctor(ctx: click.Context) -> None:
 @click.option("--yes", is_flag=True, help="Remove it; without this, only say what would go.")
 @click.pass_context
 def prune(ctx: click.Context, yes: bool) -> None:
-    """Remove from results/ what no table of params.yaml needs, and say what that frees.
+    """Remove from results/ what no table and no audit of params.yaml needs, and say what that frees.
 
     Unfinished runs of any table keep their checkpoints. Tables, downloads and files that this package did not
     make stay.
@@ -36,7 +36,7 @@ def prune(ctx: click.Context, yes: bool) -> None:
     from cmw_pipeline.io.prune import find_excess, remove_excess
 
     plan = Plan(load(ctx.obj))
-    needed = plan.artefacts(list(plan.params.tables)).values()
+    needed = plan.everything().values()
     excess = find_excess(needed, Path.cwd())
     for item in excess:
         click.echo(f"{decimal(item.bytes):>10}  {item.path.relative_to(Path.cwd())}")

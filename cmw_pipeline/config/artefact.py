@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Generic, TypeVar
 
-from cmw_pipeline.config.contracts import Request
+from cmw_pipeline.config.contracts import RECEIPT, Request
 
 RESULTS = "results"
 MANIFEST = "manifest.json"
@@ -19,8 +19,11 @@ STAGE_VERSIONS = {
     "export": 1,
     "transfer": 3,
     "table": 2,
+    "audit": 1,
 }
 """Raise a number when the stage's output changes for the same parameters, or a default that it reads."""
+PAGES = ("table", "audit")
+"""Stages that write files of fixed names, ``results/NAME``, with a receipt in place of a manifest."""
 Asked = TypeVar("Asked", bound=Request)
 
 
@@ -52,5 +55,7 @@ class Artefact(Generic[Asked]):
 
     @property
     def manifest(self) -> str:
-        """The file whose presence means that the artefact is there, whole."""
+        """The file whose presence means that the artefact is there, whole; of a page its receipt."""
+        if self.stage in PAGES:
+            return str(PurePosixPath(RESULTS, self.name + RECEIPT))
         return str(self.path / MANIFEST)

@@ -15,7 +15,7 @@ from cmw_pipeline.config.bias_names import BiasStep, format_bias, parse_bias
 from cmw_pipeline.config.fields import Model, Seed
 from cmw_pipeline.config.meta_names import MetaRule, parse_meta
 from cmw_pipeline.config.methods import Method
-from cmw_pipeline.config.schema import Recipe, Table
+from cmw_pipeline.config.schema import Audit, Recipe, Table
 
 # --- what is asked
 
@@ -116,6 +116,12 @@ class TableRequest(Table, Request):
     seeds: list[Seed]
 
 
+class AuditRequest(Audit, Request):
+    """An audit, with the source of its dataset."""
+
+    source: str
+
+
 # --- what is left
 
 
@@ -151,6 +157,12 @@ class Raw:
     )
     VECTORS = File("vectors.npy", "of vectors of one's own, in place of images: (N, D) float32, as they came")
     SCALE = File("scale.npy", "(2, D) float32: mean and factor that bring the training vectors to one length")
+    MARKS = File(
+        "marks.parquet",
+        "of data of one's own: whether a person vouches for the label, the clean label (missing where it is"
+        " not known), what must not be divided, and the sample's own name",
+        {"index": "int32", "trusted": "bool", "clean_label": "int16", "group": "string", "name": "string"},
+    )
     FAULTS = File(
         "faults.parquet",
         "image files that give no picture and are left out, or were converted to RGB",
@@ -249,6 +261,10 @@ class Weighting:
     FIGURE = File("weighting.png", "the same, beside the weights that right and wrong labels got")
 
 
+RECEIPT = ".manifest.json"
+"""The ending of what says from what a page was made."""
+
+
 class Page:
     """A table: endings of ``results/NAME``."""
 
@@ -277,7 +293,22 @@ class Page:
         },
     )
     FIGURE = File(".png", "its figure")
-    RECEIPT = File(".manifest.json", "what it was rendered from, written last")
+    RECEIPT = File(RECEIPT, "what it was rendered from, written last")
+
+
+class AuditPage:
+    """An audit of labels: endings of ``results/audit/NAME``."""
+
+    PAGE = File(".html", "the report, one file")
+    SUSPECTS = File("/suspects.parquet", "every training sample, the most suspicious first; as CSV, too")
+    CLASSES = File("/classes.csv", "how many labels of each class look wrong, with intervals, and what to do")
+    TRANSITION = File("/transition.csv", "estimated share of each true class under each given label")
+    CONFLICTS = File("/conflicts.csv", "equal samples under different labels")
+    CURVES = File("/curves.csv", "the learned weighting function of each class group")
+    SUMMARY = File("/audit.json", "the verdict, what was chosen, what was counted")
+    MODEL = File("/model/", "the classifier, for `cmw predict` and `load_classifier`")
+    WEIGHTING = File("/weighting/", "the weighting function, for `load_weighting`")
+    RECEIPT = File(RECEIPT, "what it was made from, written last")
 
 
 GIVES: Mapping[str, Mapping[type[Request], type]] = {
@@ -288,5 +319,6 @@ GIVES: Mapping[str, Mapping[type[Request], type]] = {
     "export": {ExportRequest: Weighting},
     "transfer": {TrainRequest: Run},
     "table": {TableRequest: Page},
+    "audit": {AuditRequest: AuditPage},
 }
 """Stage -> what may be asked of it, each with what it then leaves."""

@@ -122,7 +122,7 @@ def _broken_references(raw: Any) -> list[Problem]:
     """Names that point nowhere. Works on the raw document, so that schema errors do not hide them."""
     if not isinstance(raw, dict):
         return []
-    problems = _broken_starts(raw)
+    problems = _broken_starts(raw) + _broken_audits(raw)
     for row, name in enumerate(_list(raw.get("build"))):
         problems += _missing(raw, "tables", name, f"build.{row}")
     for name, table in _dict(raw.get("tables")).items():
@@ -136,6 +136,15 @@ def _broken_references(raw: Any) -> list[Problem]:
         weighting = _dict(_dict(method).get("weighting"))
         if weighting.get("kind") == "frozen":
             problems += _broken_run(raw, weighting.get("run"), f"methods.{name}.weighting.run")
+    return problems
+
+
+def _broken_audits(raw: dict[str, Any]) -> list[Problem]:
+    problems: list[Problem] = []
+    for name, audit in _dict(raw.get("audits")).items():
+        dataset, _, bias = str(_dict(audit).get("data", "")).partition("/")
+        problems += _missing(raw, "datasets", dataset, f"audits.{name}.data")
+        problems += _impossible_bias(raw, dataset, bias or "none", f"audits.{name}.data")
     return problems
 
 

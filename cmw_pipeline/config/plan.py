@@ -6,7 +6,7 @@ digest over its stage's version, its own parameters and its inputs' digests.
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from cmw_pipeline.config.artefact import MANIFEST, RESULTS, Artefact
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import (
+    AuditRequest,
     BiasRequest,
     DatasetRequest,
     ExportRequest,
@@ -27,7 +28,7 @@ from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import Method
 from cmw_pipeline.config.pretrained import PRETRAINED
-from cmw_pipeline.config.schema import Dataset, Params, Table
+from cmw_pipeline.config.schema import Audit, Dataset, Params, Table
 from cmw_pipeline.config.weightings import Frozen, MetaLearned, NetWeighting
 from cmw_pipeline.errors import ConfigError
 
@@ -129,6 +130,16 @@ class Plan:
         }
         return Artefact("table", name, TableRequest.model_validate(dict(table) | named), runs | figures)
 
+    def audit(self, name: str) -> Artefact[AuditRequest]:
+        """The audit of this name: the labels that a bias made, or those that a dataset has."""
+        asked: Audit = self._get("audits", name)
+        dataset, _, bias = asked.data.partition("/")
+        inputs: dict[str, Artefact[Any]] = {"raw": self.download(dataset)}
+        if bias:
+            inputs["biased"] = self.inject(asked.data)
+        request = AuditRequest(source=self._get("datasets", dataset).source, **dict(asked))
+        return Artefact("audit", f"audit/{name}", request, inputs)
+
     # --- the grid
 
     def cells(self, table: str) -> list[Cell]:
@@ -152,12 +163,17 @@ class Plan:
         return [cell for cell in self.cells(table) if not (root / self.run(cell).manifest).exists()]
 
     def artefacts(self, tables: list[str] | None = None) -> dict[str, Artefact[Any]]:
-        """Everything the tables need, by path; inputs before what is made from them."""
-        found: dict[str, Artefact[Any]] = {}
-        for name in self.params.build if tables is None else tables:
-            for artefact in _walk(self.table(name)):
-                found.setdefault(str(artefact.path), artefact)
-        return found
+        """Everything the tables need, by path; inputs before what is made from them.
+
+        Without a list, these are the tables of ``build`` and all audits.
+        """
+        if tables is None:
+            return _found([*map(self.table, self.params.build), *map(self.audit, self.params.audits)])
+        return _found(map(self.table, tables))
+
+    def everything(self) -> dict[str, Artefact[Any]]:
+        """The same of every table and every audit of the parameters."""
+        return self.artefacts(list(self.params.tables)) | self.artefacts()
 
     def resolve(self, stage: str, text: str) -> Artefact[Any]:
         """The artefact of a stage that a name, a path, or a manifest's path stands for.
@@ -252,6 +268,14 @@ def _split(name: str, count: int, form: str) -> list[str]:
     if len(parts) != count or not all(parts):
         raise ConfigError(f"{name!r} is not of the form {form}")
     return parts
+
+
+def _found(pages: Iterable[Artefact[Any]]) -> dict[str, Artefact[Any]]:
+    found: dict[str, Artefact[Any]] = {}
+    for page in pages:
+        for artefact in _walk(page):
+            found.setdefault(str(artefact.path), artefact)
+    return found
 
 
 def _walk(artefact: Artefact[Any]) -> Iterator[Artefact[Any]]:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.fields import (
     BiasName,
@@ -18,6 +19,7 @@ from cmw_pipeline.config.fields import (
     Some,
     TableName,
     Text,
+    checked_folds,
 )
 from cmw_pipeline.config.methods import Method
 from cmw_pipeline.config.methods.base import First
@@ -286,6 +288,29 @@ class Table(Model):
         return self
 
 
+def _audited(data: str) -> str:
+    _, slash, bias = data.partition("/")
+    parse_bias(bias if slash else "none")
+    return data
+
+
+class Audit(Model):
+    """An audit of the labels of a dataset: ``results/audit/NAME.html`` and what is beside it."""
+
+    data: Annotated[str, AfterValidator(_audited)] = Field(
+        description="a dataset, with the labels that it has, or dataset/bias"
+    )
+    method: Literal["cmw-net-sl", "cmw-net", "elr", "erm"] = Field("cmw-net-sl")
+    folds: Annotated[int, AfterValidator(checked_folds)] = Field(
+        5, description="parts that are held out in turn, for estimates; 0: the ranking alone"
+    )
+    backbone: Literal["auto", "none"] = Field(
+        "auto",
+        description="of pictures: auto is what the extra `audit` brings, none a small network of its own",
+    )
+    seed: Seed = Field(0)
+
+
 class Params(Model):
     """All of ``params.yaml``."""
 
@@ -299,3 +324,4 @@ class Params(Model):
     methods: dict[Name, Method]
     recipes: dict[Name, Recipe]
     tables: dict[TableName, Table]
+    audits: dict[Name, Audit] = Field(default={}, description="audits that `snakemake audits` makes")

@@ -87,6 +87,15 @@ def read_files(path: Path) -> pa.Table | None:
     return read_arrow(file, Raw.FILES.columns) if file.is_file() else None
 
 
+def read_marks(path: Path) -> Columns | None:
+    """What else is known of data of one's own, in the order of the labels; None of other datasets.
+
+    Raises:
+        IntegrityError: the file is damaged.
+    """
+    return read_columns(path, Raw.MARKS) if (path / Raw.MARKS).is_file() else None
+
+
 def read_labels(path: Path) -> Columns:
     """The label table of a raw artefact of either form, one row an image.
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmw_pipeline.config.artefact import MANIFEST, RESULTS, STAGE_VERSIONS, Artefact
+from cmw_pipeline.config.artefact import MANIFEST, PAGES, RESULTS, STAGE_VERSIONS, Artefact
 from cmw_pipeline.errors import SystemFault
 from cmw_pipeline.io.atomic import system_faults
 from cmw_pipeline.io.manifests import is_locked, lock_path
 
-_STAGES = [stage for stage in STAGE_VERSIONS if stage != "table"]
 _OURS = re.compile(r"(?P<draft>\.)?.+-(?P<digest>[0-9a-f]{10})(?(draft)\..+\.tmp)")
 """The folder of an artefact, or of its draft."""
 
@@ -40,8 +39,8 @@ def find_excess(needed: Collection[Artefact[Any]], root: Path) -> list[Excess]:
     """
     kept = {(artefact.stage, artefact.digest): root / artefact.manifest for artefact in needed}
     found: list[Excess] = []
-    for stage in _STAGES:
-        for path, digest in _made(root / RESULTS / stage):
+    for stage in STAGE_VERSIONS:
+        for path, digest in [] if stage in PAGES else _made(root / RESULTS / stage):
             manifest = kept.get((stage, digest))
             if manifest is None or (not path.name.startswith(".") and manifest.parent != path):
                 found.append(Excess(path, stage, digest, _size(path)))

@@ -15,7 +15,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from cmw_pipeline.config import Plan, load
-from cmw_pipeline.config.artefact import RESULTS, Artefact
+from cmw_pipeline.config.artefact import PAGES, RESULTS, Artefact
 from cmw_pipeline.errors import INSTALL, ConfigError, IntegrityError, SystemFault
 from cmw_pipeline.io.manifests import is_locked, is_stored, lock_path, open_planned
 from cmw_pipeline.runtime import devices
@@ -48,12 +48,12 @@ def examine(params: Path, root: Path) -> Iterator[Finding]:
     yield from _disk(root)
     try:
         plan = Plan(load(params))
-        planned = plan.artefacts(list(plan.params.tables))
+        planned = plan.everything()
         yield Finding(f"{params}: {len(plan.params.tables)} tables, {len(planned)} artefacts")
     except ConfigError as error:
         yield Finding(error.message, error.hint or f"correct {params}", error.exit_code)
         return
-    artefacts = [artefact for artefact in planned.values() if artefact.stage != "table"]
+    artefacts = [artefact for artefact in planned.values() if artefact.stage not in PAGES]
     there = [artefact for artefact in artefacts if is_stored(artefact, root)]
     yield from _hashes([artefact for artefact in there if artefact.stage in _CHECKED], root)
     yield from _in_hand(artefacts, root)

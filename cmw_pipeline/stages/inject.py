@@ -11,7 +11,7 @@ from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.config.contracts import Biased, BiasRequest, Raw, Run
 from cmw_pipeline.config.datasets import FACTS, DatasetFacts
 from cmw_pipeline.data.label_files import read_given
-from cmw_pipeline.data.raw import read_labels
+from cmw_pipeline.data.raw import read_labels, read_marks
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.tables import Columns, write_array, write_columns
 from cmw_pipeline.stages.base import Job
@@ -31,7 +31,8 @@ def run(job: Job[BiasRequest]) -> None:
     away, ``label`` is one candidate, drawn uniformly, and ``candidates.npy`` (rows, K) has the sets; those of
     rows that are not trained on are empty.
 
-    Of a dataset of image files no clean label of a training sample is known.
+    Of a dataset of image files, and of one's own data, no clean label of a training sample is known but those
+    that are marked.
 
     Reads the input ``labels`` (a label file's artefact) or ``teacher`` (an artefact that holds
     ``posterior.npy``, one row for each training row of the raw table, in its order) where the bias needs it.
@@ -55,10 +56,11 @@ def run(job: Job[BiasRequest]) -> None:
         posterior=_posterior(job, (len(clean), facts.num_classes)),
     )
     _refuse_empty(job.artefact.name, np.bincount(clean), clean[biased.kept])
-    _write_table(job.out, table, train, biased, clean_known=facts.files is None)
+    right = _right_labels(job.inputs["raw"].path, table, facts)
+    _write_table(job.out, table, train, biased, right)
     if biased.candidates is not None:
         _write_candidates(job, biased, train, len(table["index"]))
-    job.notes.update(_measured(biased, clean, facts.num_classes))
+    job.notes.update(_measured(biased, right.data[train], facts.num_classes))
 
 
 def _measured(biased: Bent, clean: Labels, num_classes: int) -> dict[str, Any]:
@@ -82,21 +84,33 @@ def _raw_labels(path: Path, facts: DatasetFacts) -> Columns:
     return table
 
 
+def _right_labels(path: Path, table: Columns, facts: DatasetFacts) -> "np.ma.MaskedArray[Any, Any]":
+    """(N,) clean labels; masked, and the given ones, where nobody knows them."""
+    labels, train, marks = table["label"], table["split"] == TRAIN, read_marks(path)
+    if marks is None:
+        return np.ma.MaskedArray(labels, mask=train & (facts.files is not None))
+    said = np.ma.asanyarray(marks["clean_label"])
+    unsaid = np.ma.getmaskarray(said)
+    return np.ma.MaskedArray(np.where(unsaid, labels, said.data), mask=train & unsaid & ~marks["trusted"])
+
+
 def _write_table(
-    out: Path, table: Columns, train: npt.NDArray[np.int64], biased: Bent, *, clean_known: bool
+    out: Path,
+    table: Columns,
+    train: npt.NDArray[np.int64],
+    biased: Bent,
+    right: "np.ma.MaskedArray[Any, Any]",
 ) -> None:
     """The rows of the raw table with the labels of the training samples, which stand in rows ``train``."""
-    clean: Labels = table["label"]
-    labels, split = clean.copy(), table["split"].copy()
+    labels, split = table["label"].copy(), table["split"].copy()
     labels[train] = biased.labels
     split[train[~biased.kept]] = UNUSED
-    unknown = (table["split"] == TRAIN) & (not clean_known)
     columns = {
         "index": table["index"],
         "label": labels,
-        "clean_label": np.ma.MaskedArray(clean, mask=unknown),
+        "clean_label": right,
         "split": split,
-        "is_flipped": labels != clean,
+        "is_flipped": labels != right.data,
     }
     write_columns(out, Biased.LABELS, columns)
 

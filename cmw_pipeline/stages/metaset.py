@@ -48,13 +48,13 @@ def _held_out(table: Columns, per_class: int, num_classes: int, rng: np.random.G
 
     Each class needs one sample more than are held out: ``unused`` ones go first, so one that is left over
     is a training sample or has one beside it. Where clean labels of training samples are not known, all are
-    of the trustworthy images beside them, which are ``unused``.
+    of those that are: trusted samples among them, or the trustworthy images beside them, ``unused`` ones.
     """
     split, clean = table["split"], np.ma.getdata(table["clean_label"])
     known = ~np.ma.getmaskarray(table["clean_label"])
-    pool = np.flatnonzero(split != TEST)
+    everything = pool = np.flatnonzero(split != TEST)
     unknown, left = int((~known[pool]).sum()), 1
-    trusted = np.flatnonzero((split == UNUSED) & known)
+    trusted = np.flatnonzero((split != TEST) & known)
     if unknown and len(trusted):
         pool, left = trusted, 0
     elif unknown:
@@ -73,7 +73,7 @@ def _held_out(table: Columns, per_class: int, num_classes: int, rng: np.random.G
     unused_first = shuffled[np.argsort(split[shuffled] != UNUSED, kind="stable")]
     of_class = [unused_first[clean[unused_first] == label][:per_class] for label in range(num_classes)]
     chosen = np.sort(np.concatenate(of_class))
-    _keep_given_labels(table, pool, np.setdiff1d(pool, chosen), num_classes, name)
+    _keep_given_labels(table, everything, np.setdiff1d(everything, chosen), num_classes, name)
     return chosen
 
 

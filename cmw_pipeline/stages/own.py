@@ -3,17 +3,23 @@
 import numpy as np
 import pandas as pd
 
-from cmw_pipeline.config.contracts import DatasetRequest
-from cmw_pipeline.data.own import OwnData
+from cmw_pipeline.config.contracts import DatasetRequest, Raw
+from cmw_pipeline.data.own import UNKNOWN, OwnData
 from cmw_pipeline.data.raw import write_files, write_vectors
 from cmw_pipeline.data.vectors import Scale
+from cmw_pipeline.io.tables import Columns, write_columns
 from cmw_pipeline.stages.base import Job
 from cmw_pipeline.types import TEST, TRAIN
 
 
 def run(job: Job[DatasetRequest], data: OwnData) -> None:
-    """Write vectors, or the table of files, which stay where they are; class names and folder are noted."""
+    """Write vectors, or the table of files, which stay where they are, and the marks of every sample.
+
+    Class names, names of features and the folder are noted.
+    """
     job.notes.update({"class_names": list(data.class_names), "verified": True})
+    job.notes["features"] = list(data.features)
+    write_columns(job.out, Raw.MARKS, _marks(data))
     if data.vectors is not None:
         scale = Scale.of(data.vectors[data.where(TRAIN)])
         split = data.rows["split"].to_numpy(dtype=object)
@@ -27,6 +33,17 @@ def run(job: Job[DatasetRequest], data: OwnData) -> None:
     write_files(job.out, {"index": index, **columns, "test_set": test_set})
 
 
+def _marks(data: OwnData) -> Columns:
+    clean = data.rows["clean_label"].to_numpy(np.int16)
+    return {
+        "index": np.arange(len(data.rows), dtype=np.int32),
+        "trusted": data.rows["trusted"].to_numpy(bool),
+        "clean_label": np.ma.MaskedArray(clean, mask=clean == UNKNOWN),
+        "group": data.rows["group"].to_numpy(object),
+        "name": data.rows["name"].to_numpy(object),
+    }
+
+
 def source_of(data: OwnData) -> str:
     """The dataset's ``source`` in the parameters: ``vectors-K-D`` or ``folder-K``."""
     classes = len(data.class_names)
@@ -34,7 +51,7 @@ def source_of(data: OwnData) -> str:
 
 
 def parameters(name: str, data: OwnData) -> str:
-    """The text of ``params/NAME.yaml``: the dataset, and a table of ERM beside CMW-Net-SL on it."""
+    """The text of ``params/NAME.yaml``: the dataset, an audit of it, a table of ERM and CMW-Net-SL."""
     train = data.rows[data.rows["split"] == TRAIN]
     counts: pd.Series[int] = train["label"].value_counts()
     batch = min(100, len(train))
@@ -74,6 +91,8 @@ recipes:
     epochs: {epochs}
     batch_size: {batch}
 {picture}    ema: 0.97
+audits:
+  {name}: {{data: {name}}}
 tables:
   {name}:
     title: {name}

@@ -8,7 +8,6 @@ a partial table never replaces a whole one and never counts as done.
 """
 
 import functools
-import json
 import logging
 import os
 import re
@@ -23,8 +22,8 @@ from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import File, Page, Run, TableRequest, Weighting
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.atomic import atomic_file, remove_scraps, remove_tree, system_faults, write_text
-from cmw_pipeline.io.manifests import FORMAT, Stored, exclusive, file_entry, is_stored, open_planned
-from cmw_pipeline.io.receipts import receipt_path
+from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_planned
+from cmw_pipeline.io.receipts import receipt
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout_of, placed
 from cmw_pipeline.tables.figures import accuracy_figure, bar_figure, can_draw, curves_beside, risk_figure
@@ -68,12 +67,12 @@ def make_table(artefact: Artefact[TableRequest], root: Path, *, strict: bool = F
         if missing:
             log.info("%s: %d of %d inputs are missing", artefact.name, len(missing), len(artefact.inputs))
             return _write(_partial_base(artefact, root), artefact, inputs, rows, missing)[0]
-        receipt = root / receipt_path(artefact.name)
-        with system_faults(receipt):
-            receipt.unlink(missing_ok=True)  # no receipt stands beside files that it does not describe
+        written = root / artefact.manifest
+        with system_faults(written):
+            written.unlink(missing_ok=True)  # no receipt stands beside files that it does not describe
         files = _write(root / RESULTS / artefact.name, artefact, inputs, rows, missing)
         write_text(root / RESULTS / "numbers" / f"{artefact.name}.json", numbers(rows))
-        write_text(receipt, _receipt(artefact, inputs, files))
+        write_text(written, receipt(artefact, inputs, files, root))
         remove_tree(_partial_base(artefact, root).parent)
     return files[0]
 
@@ -268,17 +267,6 @@ def _beside_published(
     file = _beside(base, "-beside-published.png")
     atomic_file(file, lambda draft: curves_beside(draft, ours, published))
     return [Figure(file.name, f"What `{run}` learned, beside the published function.")]
-
-
-def _receipt(artefact: Artefact[TableRequest], inputs: dict[str, Stored], files: list[Path]) -> str:
-    receipt = {
-        "format": FORMAT,
-        "table": artefact.name,
-        "digest": artefact.digest,
-        "inputs": {role: stored.content for role, stored in inputs.items()},
-        "files": {file.name: file_entry(file) for file in files},
-    }
-    return json.dumps(receipt, indent=1, sort_keys=True) + "\n"
 
 
 def _beside(base: Path, ending: str | File) -> Path:

@@ -147,6 +147,21 @@ def test_without_folds_nothing_is_estimated():
     assert packed(text)["loss"] == [None] * 200
 
 
+def test_how_right_the_list_is_stands_there_where_clean_labels_are_known():
+    audit = made_up()
+    assert "How right" not in render(audit)
+    wrong = np.arange(200) < 50
+    hits = np.cumsum(wrong)
+    columns = {"rank": np.arange(1, 201), "wrong": wrong}
+    known = pd.DataFrame(columns | {"precision": hits / np.arange(1, 201), "recall": hits / 50})
+    notes = {"rows": 200, "wrong": 50, "average_precision": 1.0, "precision": 1.0, "recall": 0.8}
+    text = render(dataclasses.replace(audit, known=known, notes=audit.notes | {"known": notes}))
+    said = " ".join("".join(Reader(text).text).split())
+    assert "of which 50 are labelled wrong" in said and "it has 80% of all that are" in said
+    (cut,) = [attrs for tag, attrs in Reader(text).tags if tag == "circle"]
+    assert (float(cut["cx"]), float(cut["cy"])) == (480.0, 0.0), "the end of the list, 40 of 50 at no miss"
+
+
 def test_pictures_are_of_the_sample_drawn_for_review_first_and_never_too_many():
     asked = []
     audit = made_up(3_000, listed=1_000, sampled=60)

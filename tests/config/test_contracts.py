@@ -12,7 +12,7 @@ import pytest
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.artefact import STAGE_VERSIONS
-from cmw_pipeline.config.contracts import GIVES, File, LabelFileRequest, Page, TrainRequest
+from cmw_pipeline.config.contracts import GIVES, AuditPage, File, LabelFileRequest, Page, TrainRequest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "artefacts.md"
@@ -37,9 +37,10 @@ def in_the_docs():
             stages.setdefault((request, leaves), []).append(f"`{stage}`")
     for (request, leaves), named in stages.items():
         asked = ", ".join(f"`{name}`" for name in request.model_fields) if leaves is not Page else "the table"
+        page = leaves in (Page, AuditPage)
         first = [", ".join(named), asked or "nothing"]
         for file in files(leaves):
-            name = f"`NAME{file.name}`" if leaves is Page else f"`{file.name}`"
+            name = f"`NAME{file.name}`" if page else f"`{file.name}`"
             lines.append(f"| {' | '.join([*first, name, file.holds + columns(file)])} |")
             first = ["", ""]
     return "\n".join(lines) + "\n\n"
@@ -67,7 +68,7 @@ def test_every_stage_has_a_contract_and_no_name_twice_in_a_folder():
 def test_a_request_that_was_written_down_is_the_one_that_was_asked():
     """Of every artefact of every table: as a manifest holds it, in JSON."""
     plan = Plan(load(ROOT / "params.yaml"))
-    planned = plan.artefacts(list(plan.params.tables)).values()
+    planned = plan.everything().values()
     assert {artefact.stage for artefact in planned} == GIVES.keys()
     for artefact in planned:
         kind = type(artefact.request)

@@ -191,15 +191,22 @@ def test_a_label_that_was_gone_before_is_no_reason_to_refuse(plan, tmp_path):
 
 def test_unknown_clean_labels_are_refused_only_where_needed(plan, tmp_path):
     rows = np.tile(np.arange(10), 20)
-    clean = pd.array(rows, dtype="Int16")
-    clean[:40] = pd.NA
-    table = labels(rows).assign(clean_label=clean)
+    table = labels(rows).assign(clean_label=pd.array([pd.NA] * 200, dtype="Int16"))
     biased_as(plan, tmp_path, "none", table)
-    with pytest.raises(ConfigError, match="40 of 200 clean labels are not known") as caught:
+    with pytest.raises(ConfigError, match="200 of 200 clean labels are not known") as caught:
         chosen(plan, tmp_path, "none/clean-5")
     assert "lowest-K or random-min" in caught.value.hint
     assert chosen(plan, tmp_path, "none/lowest-5")[1].manifest["notes"]["per_class"] == 5
     assert chosen(plan, tmp_path, "none/random-min")[1].manifest["notes"]["per_class"] == 20
+
+
+def test_where_some_clean_labels_are_known_those_are_held_out(plan, tmp_path):
+    rows = np.tile(np.arange(10), 20)
+    clean = pd.array(rows, dtype="Int16")
+    clean[50:] = pd.NA
+    biased_as(plan, tmp_path, "none", labels(rows).assign(clean_label=clean))
+    meta, _ = chosen(plan, tmp_path, "none/clean-5")
+    assert sorted(meta["index"]) == list(range(50)) and (meta["label"] == rows[meta["index"]]).all()
 
 
 def test_unknown_clean_labels_of_test_rows_do_not_matter(plan, tmp_path):

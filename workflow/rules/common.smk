@@ -19,6 +19,7 @@ shell.prefix("exec ")
 wildcard_constraints:
     digest="[0-9a-f]{10}",
     table="|".join(plan.params.tables).replace(".", "[.]"),
+    audit="|".join(plan.params.audits or ["none"]).replace(".", "[.]"),
 
 
 def made_from(stage):
@@ -37,6 +38,11 @@ def rows_and_functions(wildcards):
         asked.add(wildcards.table)
         print(*engine.still_to_come(plan, wildcards.table), sep="\n", file=sys.stderr)
     return [source.manifest for source in plan.table(wildcards.table).inputs.values()]
+
+
+def data_of_audit(wildcards):
+    """The manifests of what is audited."""
+    return [s.manifest for s in plan.audit(wildcards.audit).inputs.values()]
 
 
 def planned(*stages):

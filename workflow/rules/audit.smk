@@ -1,0 +1,32 @@
+"""Look for wrong labels.
+
+Input:  a dataset's samples and labels, or those of a bias
+Output: results/audit/<audit>.html, and <audit>.manifest.json, written last; beside them results/audit/<audit>/
+        with the tables, the classifier and the weighting function. Checkpoints lie in results/checkpoints.
+
+As of a table, the path does not change with the content; see there.
+"""
+
+
+rule audit:
+    """Look for wrong labels: {wildcards.audit}."""
+    input:
+        ancient(data_of_audit),
+        plan=lambda w: engine.unless_current(plan.audit(w.audit)),
+    output:
+        page=report(
+            "results/audit/{audit}.html",
+            caption="../report/audit.rst",
+            category="Audits",
+        ),
+        receipt="results/audit/{audit}.manifest.json",
+    log:
+        "results/logs/audit/{audit}.log",
+    conda:
+        "../envs/cmw.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    shell:
+        "cmw audit {output.page:q} > {log:q} 2>&1"
