@@ -8,19 +8,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cmw_pipeline.audit.callbacks import lightning_callback, trainer_callback
     from cmw_pipeline.audit.make import audit
     from cmw_pipeline.audit.model import Classifier, load_classifier
     from cmw_pipeline.audit.result import Audit
     from cmw_pipeline.audit.scores import TrajectoryMargin
 
-__all__ = ["Audit", "Classifier", "TrajectoryMargin", "audit", "load_classifier"]
+__all__ = [
+    "Audit",
+    "Classifier",
+    "TrajectoryMargin",
+    "audit",
+    "lightning_callback",
+    "load_classifier",
+    "trainer_callback",
+]
 
 _HOMES = {
     "Audit": "result",
     "Classifier": "model",
     "TrajectoryMargin": "scores",
     "audit": "make",
+    "lightning_callback": "callbacks",
     "load_classifier": "model",
+    "trainer_callback": "callbacks",
 }
 
 
