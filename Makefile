@@ -4,11 +4,7 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-<<<<<<< HEAD
-.PHONY: demo test check schema params mutants
-=======
-.PHONY: demo audit test check schema params
->>>>>>> 89d72df (Audits in the DAG: results/audit/NAME.html, made again when what it looked at has changed; clean labels, trusted rows and groups are imported)
+.PHONY: demo audit test check schema params mutants
 
 demo: $(BIN)/cmw
 	snakemake results/demo.md

@@ -39,15 +39,15 @@ from cmw_pipeline.audit.planned import planned_data
 from cmw_pipeline.audit.run import Asked, find, trusted_rows
 from cmw_pipeline.audit.scores import list_length, prior_margin
 from cmw_pipeline.config import Plan, load
-from cmw_pipeline.config.contracts import Biased
+from cmw_pipeline.config.contracts import Biased, MetaSet
 from cmw_pipeline.data.own import own_arrays
 from cmw_pipeline.io.manifests import is_stored
 from cmw_pipeline.runtime.signals import StopRequest
-from cmw_pipeline.stages import download, inject, train
+from cmw_pipeline.stages import download, inject, metaset, train
 from cmw_pipeline.stages.base import make
 from cmw_pipeline.types import TEST, TRAIN
 
-CPU, SEEDS, VOUCHED = torch.device("cpu"), (1, 2, 3), 10
+CPU, SEEDS = torch.device("cpu"), (1, 2, 3)
 NOISES = ("sym-0.2", "sym-0.4", "asym-0.4", "type1-0.35")
 TABULAR = {"breast-cancer": load_breast_cancer, "wine": load_wine}
 PICTURES, TESTED = 5000, 2000
@@ -84,13 +84,15 @@ def made_with_inputs(artefact, stages, root):
 
 
 def vouched(bias, seed, work):
-    """The same; of each class ten rows are trusted, or as many as have a right label."""
+    """The same, and ten samples of each class that a person vouches for: those of the meta-set clean-10."""
     data, clean = digits(bias, seed, work)
-    rng, right = np.random.default_rng(seed), data.labels == clean
-    right &= (data.rows["split"] == TRAIN).to_numpy()
-    chosen = [rng.permutation(np.flatnonzero(right & (clean == k)))[:VOUCHED] for k in range(10)]
-    trusted = np.isin(np.arange(len(clean)), np.concatenate(chosen))
-    return dataclasses.replace(data, rows=data.rows.assign(trusted=trusted)), clean
+    plan, root = Plan(load("params.yaml").model_copy(update={"bias_seed": seed})), work / "project"
+    chosen = plan.metaset(f"digits/{bias}/clean-10")
+    made_with_inputs(chosen, {"metaset": metaset.run}, root)
+    held = pd.read_parquet(root / chosen.path / MetaSet.SAMPLES)["index"]
+    trusted = np.isin(np.arange(len(clean)), held)
+    rows = data.rows.assign(trusted=trusted, label=np.where(trusted, clean, data.labels).astype(np.int16))
+    return dataclasses.replace(data, rows=rows.assign(split=rows["split"].where(~trusted, TRAIN))), clean
 
 
 def tabular(load_table, noise, seed, work):

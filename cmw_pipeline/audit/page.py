@@ -13,10 +13,11 @@ from cmw_pipeline.audit.report import render
 from cmw_pipeline.audit.run import Asked
 from cmw_pipeline.config import Plan
 from cmw_pipeline.config.artefact import RESULTS, Artefact
-from cmw_pipeline.config.contracts import AuditPage, AuditRequest
-from cmw_pipeline.io.atomic import remove_tree, system_faults, write_text
+from cmw_pipeline.config.contracts import AuditRequest
+from cmw_pipeline.config.pages import AuditPage
+from cmw_pipeline.io.atomic import remove_tree, write_text
 from cmw_pipeline.io.manifests import exclusive, open_inputs
-from cmw_pipeline.io.receipts import is_current, receipt
+from cmw_pipeline.io.receipts import is_current, receipt, withdraw
 from cmw_pipeline.runtime.signals import StopRequest
 
 
@@ -39,14 +40,13 @@ def make_page(plan: Plan, name: str, root: Path, stop: StopRequest, workers: int
     """
     artefact = plan.audit(name)
     base = root / RESULTS / artefact.name
-    page, written = base.with_name(base.name + AuditPage.PAGE.name), root / artefact.manifest
+    page = base.with_name(base.name + AuditPage.PAGE.name)
     with exclusive(artefact, root):
         inputs = open_inputs(artefact, root)
         if is_current(artefact, root):
             return page
         data = planned_data(plan, artefact.request.data, root)
-        with system_faults(written):
-            written.unlink(missing_ok=True)
+        withdraw(artefact, root)
         remove_tree(base)
         side = root / RESULTS / "checkpoints" / f"audit-{artefact.digest}"
         found = audit_data(
@@ -61,7 +61,7 @@ def make_page(plan: Plan, name: str, root: Path, stop: StopRequest, workers: int
         )
         write_text(page, render(found))
         files = [page, *sorted(file for file in base.rglob("*") if file.is_file())]
-        write_text(written, receipt(artefact, inputs, files, root))
+        write_text(root / artefact.manifest, receipt(artefact, inputs, files, root))
         remove_tree(side)
     return page
 

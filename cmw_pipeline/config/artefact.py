@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Generic, TypeVar
 
-from cmw_pipeline.config.contracts import RECEIPT, Request
+from cmw_pipeline.config.contracts import Request
+from cmw_pipeline.config.pages import RECEIPT
 
 RESULTS = "results"
 MANIFEST = "manifest.json"

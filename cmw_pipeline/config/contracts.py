@@ -6,16 +6,18 @@ business of :mod:`cmw_pipeline.io.manifests`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator
 
+from cmw_pipeline.config.audits import Audit
 from cmw_pipeline.config.bias_names import BiasStep, format_bias, parse_bias
 from cmw_pipeline.config.fields import Model, Seed
 from cmw_pipeline.config.meta_names import MetaRule, parse_meta
 from cmw_pipeline.config.methods import Method
-from cmw_pipeline.config.schema import Audit, Recipe, Table
+from cmw_pipeline.config.pages import RECEIPT, AuditPage
+from cmw_pipeline.config.pages import File as File
+from cmw_pipeline.config.schema import Recipe, Table
 
 # --- what is asked
 
@@ -123,22 +125,6 @@ class AuditRequest(Audit, Request):
 
 
 # --- what is left
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of an artefact, by its name in the folder: ``folder / file`` is its path.
-
-    ``holds`` says what is in it; ``columns`` are those of a table with their types. A value may be missing
-    only where ``holds`` says so.
-    """
-
-    name: str
-    holds: str
-    columns: dict[str, str] = field(default_factory=dict, hash=False)
-
-    def __fspath__(self) -> str:
-        return self.name
 
 
 class Raw:
@@ -261,10 +247,6 @@ class Weighting:
     FIGURE = File("weighting.png", "the same, beside the weights that right and wrong labels got")
 
 
-RECEIPT = ".manifest.json"
-"""The ending of what says from what a page was made."""
-
-
 class Page:
     """A table: endings of ``results/NAME``."""
 
@@ -294,21 +276,6 @@ class Page:
     )
     FIGURE = File(".png", "its figure")
     RECEIPT = File(RECEIPT, "what it was rendered from, written last")
-
-
-class AuditPage:
-    """An audit of labels: endings of ``results/audit/NAME``."""
-
-    PAGE = File(".html", "the report, one file")
-    SUSPECTS = File("/suspects.parquet", "every training sample, the most suspicious first; as CSV, too")
-    CLASSES = File("/classes.csv", "how many labels of each class look wrong, with intervals, and what to do")
-    TRANSITION = File("/transition.csv", "estimated share of each true class under each given label")
-    CONFLICTS = File("/conflicts.csv", "equal samples under different labels")
-    CURVES = File("/curves.csv", "the learned weighting function of each class group")
-    SUMMARY = File("/audit.json", "the verdict, what was chosen, what was counted")
-    MODEL = File("/model/", "the classifier, for `cmw predict` and `load_classifier`")
-    WEIGHTING = File("/weighting/", "the weighting function, for `load_weighting`")
-    RECEIPT = File(RECEIPT, "what it was made from, written last")
 
 
 GIVES: Mapping[str, Mapping[type[Request], type]] = {

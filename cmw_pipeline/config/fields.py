@@ -46,13 +46,6 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-def checked_folds(folds: int) -> int:
-    """A number of parts that can be held out in turn, or 0."""
-    if folds != 0 and folds < 2:
-        raise ValueError(f"{folds} folds; should be 0, or at least 2")
-    return folds
-
-
 def _distinct(values: list[T]) -> list[T]:
     twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
     if twice is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cmw_pipeline.config.artefact import MANIFEST, RESULTS, Artefact
+from cmw_pipeline.config.audits import Audit
 from cmw_pipeline.config.bias_names import BiasStep, parse_bias
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import (
@@ -27,8 +28,9 @@ from cmw_pipeline.config.contracts import (
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import Method
+from cmw_pipeline.config.pages import RECEIPT
 from cmw_pipeline.config.pretrained import PRETRAINED
-from cmw_pipeline.config.schema import Audit, Dataset, Params, Table
+from cmw_pipeline.config.schema import Dataset, Params, Table
 from cmw_pipeline.config.weightings import Frozen, MetaLearned, NetWeighting
 from cmw_pipeline.errors import ConfigError
 
@@ -181,7 +183,7 @@ class Plan:
         Raises:
             ConfigError: no such name under these parameters, or the digest in the path is another one.
         """
-        text = text.removesuffix("/" + MANIFEST).removeprefix(RESULTS + "/")
+        text = text.removesuffix("/" + MANIFEST).removesuffix(RECEIPT).removeprefix(RESULTS + "/")
         match = _PATH.fullmatch(text)
         plan: Callable[[str], Artefact[Any]] = getattr(self, stage)
         if match is None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from cmw_pipeline.config.bias_names import parse_bias
+from cmw_pipeline.config.audits import Audit
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.fields import (
     BiasName,
@@ -19,7 +19,6 @@ from cmw_pipeline.config.fields import (
     Some,
     TableName,
     Text,
-    checked_folds,
 )
 from cmw_pipeline.config.methods import Method
 from cmw_pipeline.config.methods.base import First
@@ -76,13 +75,8 @@ class Network(Model):
 
     @model_validator(mode="after")
     def _large_ones_are_as_published(self) -> Self:
-        if self.width is not None and self.name in (
-            "linear",
-            "resnet50",
-            "inception-resnet-v2",
-            "vgg19-bn",
-            "bcnn",
-        ):
+        fixed = ("linear", "resnet50", "inception-resnet-v2", "vgg19-bn", "bcnn")
+        if self.width is not None and self.name in fixed:
             raise ValueError(f"{self.name} has one width; leave width out")
         return self
 
@@ -236,8 +230,6 @@ class Block(Model):
 
 Score = Literal["confidence", "softmax_response", "mc_dropout"]
 """How sure a prediction is: the method's own confidence, largest probability, variance under dropout."""
-
-
 Measure = Annotated[str, Field(pattern=r"^[a-z0-9-]+_top[15]$")]
 
 
@@ -286,29 +278,6 @@ class Table(Model):
         if unused := set(self.scores) - {method for block in self.grid for method in block.methods}:
             raise ValueError(f"scores of {sorted(unused)[0]!r}, which is no method of this table")
         return self
-
-
-def _audited(data: str) -> str:
-    _, slash, bias = data.partition("/")
-    parse_bias(bias if slash else "none")
-    return data
-
-
-class Audit(Model):
-    """An audit of the labels of a dataset: ``results/audit/NAME.html`` and what is beside it."""
-
-    data: Annotated[str, AfterValidator(_audited)] = Field(
-        description="a dataset, with the labels that it has, or dataset/bias"
-    )
-    method: Literal["cmw-net-sl", "cmw-net", "elr", "erm"] = Field("cmw-net-sl")
-    folds: Annotated[int, AfterValidator(checked_folds)] = Field(
-        5, description="parts that are held out in turn, for estimates; 0: the ranking alone"
-    )
-    backbone: Literal["auto", "none"] = Field(
-        "auto",
-        description="of pictures: auto is what the extra `audit` brings, none a small network of its own",
-    )
-    seed: Seed = Field(0)
 
 
 class Params(Model):

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cmw_pipeline.config.artefact import RESULTS, Artefact
-from cmw_pipeline.config.contracts import AuditPage, Page
+from cmw_pipeline.config.contracts import Page
+from cmw_pipeline.config.pages import AuditPage
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.receipts import is_current
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.plain_files import plain
+from cmw_pipeline.io.atomic import system_faults
 from cmw_pipeline.io.manifests import FORMAT, Stored, file_entry, recorded_content
 
 
@@ -24,6 +25,13 @@ def receipt(page: Artefact[Any], inputs: dict[str, Stored], files: list[Path], r
         "files": {str(file.relative_to(folder)): file_entry(file) for file in files},
     }
     return json.dumps(body, indent=1, sort_keys=True) + "\n"
+
+
+def withdraw(page: Artefact[Any], root: Path) -> None:
+    """Remove a page's receipt before its files are written: none stands beside files it does not describe."""
+    path = root / page.manifest
+    with system_faults(path):
+        path.unlink(missing_ok=True)
 
 
 def is_current(page: Artefact[Any], root: Path) -> bool:

@@ -21,9 +21,9 @@ from cmw_pipeline.config.artefact import RESULTS, Artefact
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import File, Page, Run, TableRequest, Weighting
 from cmw_pipeline.errors import ConfigError, IntegrityError
-from cmw_pipeline.io.atomic import atomic_file, remove_scraps, remove_tree, system_faults, write_text
+from cmw_pipeline.io.atomic import atomic_file, remove_scraps, remove_tree, write_text
 from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_planned
-from cmw_pipeline.io.receipts import receipt
+from cmw_pipeline.io.receipts import receipt, withdraw
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout_of, placed
 from cmw_pipeline.tables.figures import accuracy_figure, bar_figure, can_draw, curves_beside, risk_figure
@@ -67,12 +67,10 @@ def make_table(artefact: Artefact[TableRequest], root: Path, *, strict: bool = F
         if missing:
             log.info("%s: %d of %d inputs are missing", artefact.name, len(missing), len(artefact.inputs))
             return _write(_partial_base(artefact, root), artefact, inputs, rows, missing)[0]
-        written = root / artefact.manifest
-        with system_faults(written):
-            written.unlink(missing_ok=True)  # no receipt stands beside files that it does not describe
+        withdraw(artefact, root)
         files = _write(root / RESULTS / artefact.name, artefact, inputs, rows, missing)
         write_text(root / RESULTS / "numbers" / f"{artefact.name}.json", numbers(rows))
-        write_text(written, receipt(artefact, inputs, files, root))
+        write_text(root / artefact.manifest, receipt(artefact, inputs, files, root))
         remove_tree(_partial_base(artefact, root).parent)
     return files[0]
 

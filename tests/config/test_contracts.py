@@ -12,7 +12,8 @@ import pytest
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.artefact import STAGE_VERSIONS
-from cmw_pipeline.config.contracts import GIVES, AuditPage, File, LabelFileRequest, Page, TrainRequest
+from cmw_pipeline.config.contracts import GIVES, File, LabelFileRequest, Page, TrainRequest
+from cmw_pipeline.config.pages import AuditPage
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "artefacts.md"

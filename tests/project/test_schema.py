@@ -58,7 +58,8 @@ def test_dvc_keeps_the_outputs_of_every_stage_but_the_tables_which_git_keeps():
 
 def test_dvc_stages_ask_snakemake_for_what_they_keep():
     """``planned("train", ...)`` behind the target of a stage names exactly its outputs."""
-    snakefile = (ROOT / "workflow" / "Snakefile").read_text()
+    files = [ROOT / "workflow" / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]
+    snakefile = "\n".join(file.read_text() for file in files)
     for name, stage in DVC.items():
         outs = [out_of(entry)[0] for entry in stage.get("outs", [])]
         made = re.fullmatch(r"(?:mkdir -p (?P<made>[\w/ ]+) && )?snakemake (?P<target>\w+)", stage["cmd"])

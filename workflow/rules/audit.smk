@@ -8,6 +8,17 @@ As of a table, the path does not change with the content; see there.
 """
 
 
+def data_of_audit(wildcards):
+    """The manifests of what is audited."""
+    return [s.manifest for s in plan.audit(wildcards.audit).inputs.values()]
+
+
+rule audits:
+    """Every audit of audits:."""
+    input:
+        planned("audit"),
+
+
 rule audit:
     """Look for wrong labels: {wildcards.audit}."""
     input:

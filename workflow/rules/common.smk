@@ -40,11 +40,6 @@ def rows_and_functions(wildcards):
     return [source.manifest for source in plan.table(wildcards.table).inputs.values()]
 
 
-def data_of_audit(wildcards):
-    """The manifests of what is audited."""
-    return [s.manifest for s in plan.audit(wildcards.audit).inputs.values()]
-
-
 def planned(*stages):
     """The manifests of all artefacts of these stages that the built tables need."""
     found = plan.artefacts  # not asked in a cluster's jobs
