@@ -33,6 +33,8 @@ rule audit:
         receipt="results/audit/{audit}.manifest.json",
     log:
         "results/logs/audit/{audit}.log",
+    wildcard_constraints:
+        audit="[a-z0-9][a-z0-9.-]*",
     conda:
         "../envs/cmw.yaml"
     threads: 1

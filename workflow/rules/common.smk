@@ -19,7 +19,6 @@ shell.prefix("exec ")
 wildcard_constraints:
     digest="[0-9a-f]{10}",
     table="|".join(plan.params.tables).replace(".", "[.]"),
-    audit="|".join(plan.params.audits or ["none"]).replace(".", "[.]"),
 
 
 def made_from(stage):
