@@ -96,6 +96,7 @@ FROZEN = {
     "import": [
         "place",
         "--name",
+        "--again",
         "--skip-bad",
         "--label",
         "--path",
