@@ -94,7 +94,9 @@ def test_the_lock_pins_versions_and_names_no_place_to_get_them_from():
 EXTRAS = PROJECT["optional-dependencies"]
 
 
-@pytest.mark.parametrize("text", PROJECT["dependencies"] + EXTRAS["pipeline"] + EXTRAS["dev"])
+@pytest.mark.parametrize(
+    "text", PROJECT["dependencies"] + EXTRAS["pipeline"] + EXTRAS["audit"] + EXTRAS["dev"]
+)
 def test_every_dependency_is_pinned_to_a_version_it_admits(text):
     wanted = Requirement(text)
     locked = [Requirement(line) for line in pins()]

@@ -1,6 +1,6 @@
 """CSV, TSV, JSON Lines and Parquet files of labels, with paths of pictures or features."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import pyarrow.parquet as pq
 from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.data.own.found import Columns, Found, stacked
 from cmw_pipeline.errors import ConfigError, IntegrityError
+from cmw_pipeline.types import Vectors
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+MAX_VALUES = 50
+"""Of a column of text that becomes features, one for each value."""
 _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "None"]
 """What is no number in a column of features; a label may be called so."""
 
@@ -79,16 +82,39 @@ def _vectors(frame: pd.DataFrame, asked: str | None, file: Path) -> tuple[Any, t
     if not names:
         what = "no column of paths or features" if asked is None else f"no column begins with {asked!r}"
         raise ConfigError(f"{file}: {what}", "name them: --path COLUMN, or --features PREFIX")
-    _refuse_text(frame, names, file)
-    return frame[names].to_numpy(dtype=np.float32, na_value=np.nan), tuple(map(str, names))
+    told = [feature for name in names for feature in _told(frame[name], str(name), file)]
+    return named_vectors(frame, told, file), tuple(told)
 
 
-def _refuse_text(frame: pd.DataFrame, names: Iterable[Any], file: Path) -> None:
-    for name in names:
-        if not pd.api.types.is_numeric_dtype(frame[name]):
-            odd = pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()
-            example = frame[name][odd].iloc[0] if odd.any() else frame[name].iloc[0]
-            raise ConfigError(
-                f"{file}: column {name!r} holds {str(example)[:40]!r}, which is no number",
-                "leave it out, or name the columns of features: --features PREFIX",
-            )
+def named_vectors(frame: pd.DataFrame, features: Sequence[str], place: Path) -> Vectors:
+    """(n, D) of features as :func:`read_table_file` names them: columns, or ``COLUMN=VALUE``, 0 or 1.
+
+    Raises:
+        ConfigError: a column is missing.
+    """
+    parts = []
+    for feature in features:
+        column, _, value = feature.partition("=")
+        if feature not in frame and column not in frame:
+            raise ConfigError(f"{place}: no column {feature!r}, which the classifier was trained on")
+        parts.append(
+            frame[feature] if feature in frame else (frame[column].astype(str) == value).astype(float)
+        )
+    columns = [part.to_numpy(dtype=np.float32, na_value=np.nan) for part in parts]
+    return np.stack(columns, axis=1)
+
+
+def _told(column: "pd.Series[Any]", name: str, file: Path) -> list[str]:
+    """The features of a column: itself where it holds numbers; of text, one for each of its values."""
+    if pd.api.types.is_numeric_dtype(column):
+        return [name]
+    known = column.dropna()
+    odd = known[pd.to_numeric(known, errors="coerce").isna()]
+    values = sorted(set(known.astype(str)))
+    if len(odd) > len(known) / 2 and len(values) <= MAX_VALUES:
+        return [f"{name}={value}" for value in values]
+    what = f"holds {str((odd if len(odd) else column).iloc[0])[:40]!r}, which is no number"
+    if len(odd) > len(known) / 2:
+        what = f"is text of {len(values)} values; at most {MAX_VALUES} become features"
+    hint = "leave it out, or name the columns of features: --features PREFIX"
+    raise ConfigError(f"{file}: column {name!r} {what}", hint)

@@ -7,7 +7,7 @@ import numpy as np
 
 from cmw_pipeline.data.own.arrays import VECTORS
 from cmw_pipeline.data.own.folders import PICTURES
-from cmw_pipeline.data.own.tables import SUFFIXES, read_frame
+from cmw_pipeline.data.own.tables import SUFFIXES, named_vectors, read_frame
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.types import Vectors
 
@@ -51,8 +51,6 @@ def vector_rows(place: Path, features: tuple[str, ...]) -> Vectors:
             vectors: Vectors = held[name].astype(np.float32)
             return vectors
     frame = read_frame(place)
-    if missing := [name for name in features if name not in frame]:
-        raise ConfigError(f"{place}: no column {missing[0]!r}, which the classifier was trained on")
     if not features:
         raise ConfigError(f"{place}: the classifier takes vectors without names", "give an .npz with X")
-    return frame[list(features)].to_numpy(dtype=np.float32, na_value=np.nan)
+    return named_vectors(frame, features, place)
