@@ -33,6 +33,7 @@ tables:
   tiny: {title: Tiny, grid: [{dataset: digits, biases: tiny, methods: [erm], recipe: quick}]}
 """
 CELL = "digits/asym-0.4/erm/quick/seed0"
+USAGE = namedtuple("Usage", "total used free")
 
 
 @pytest.fixture
@@ -56,6 +57,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.delenv("CMW_RUNS_PER_GPU", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(devices, "PLACE", tmp_path)
+    monkeypatch.setattr("cmw_pipeline.runtime.doctor.disk_usage", lambda _: USAGE(10**12, 0, 10**12))
     return root
 
 
@@ -167,8 +169,7 @@ def test_free_and_leased_gpus(project, tmp_path, monkeypatch):
 
 
 def test_a_disk_that_is_nearly_full(project, monkeypatch):
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("cmw_pipeline.runtime.doctor.disk_usage", lambda _: usage(10**12, 0, 10**9))
+    monkeypatch.setattr("cmw_pipeline.runtime.doctor.disk_usage", lambda _: USAGE(10**12, 0, 10**9))
     code, said = doctor()
     assert code == 5
     assert says_what_to_do(said, "1.0 GB of disk are free", "cmw prune")
@@ -264,7 +265,7 @@ def test_a_lock_of_a_dead_snakemake(project, tmp_path):
     assert says_what_to_do(said, "a lock of a Snakemake that is dead", "snakemake --unlock")
     program = tmp_path / "snakemake"
     shutil.copy(shutil.which("sleep", path="/bin:/usr/bin"), program)
-    with subprocess.Popen([program, "60"], cwd=project) as living:
+    with subprocess.Popen([program, "3600"], cwd=project) as living:
         code, said = doctor()
         living.kill()
     assert code == 0
