@@ -350,6 +350,7 @@ def test_inject_keeps_rows_and_test_labels(plan, tmp_path, bias):
     assert notes["class_sizes"] == np.bincount(train["clean_label"], minlength=10).tolist()
     assert notes["flipped"] == int(train["is_flipped"].sum())
     assert notes["noise_rate"] == pytest.approx(train["is_flipped"].mean())
+    assert "factor" not in notes  # only noise that depends on features has one
 
 
 def test_inject_long_tail_marks_dropped_rows_unused(plan, tmp_path):

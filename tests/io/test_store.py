@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from cmw_pipeline.config.artefact import MANIFEST, Artefact
-from cmw_pipeline.config.contracts import BiasRequest, DatasetRequest
+from cmw_pipeline.config.contracts import BiasRequest, DatasetRequest, File
 from cmw_pipeline.errors import IntegrityError, SystemFault
 from cmw_pipeline.io import manifests
 from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_stored, publish
-from cmw_pipeline.io.tables import read_table, write_table
+from cmw_pipeline.io.tables import read_columns, read_table, write_columns, write_table
 from cmw_pipeline.stages.base import make
 
 RAW = Artefact("download", "set", DatasetRequest(source="digits"))
@@ -444,6 +444,50 @@ def test_a_table_comes_back_with_its_types(tmp_path):
     assert found["loss"].dtype == np.float32
     assert found["split"].tolist() == frame()["split"].tolist()
     np.testing.assert_array_equal(found["value"], frame()["value"])
+
+
+FILE = File("t.parquet", "for tests", COLUMNS)
+
+
+def arrays(rows=12):
+    return {
+        name: np.array(frame(rows)[name], object if kind == "string" else kind)
+        for name, kind in COLUMNS.items()
+    }
+
+
+def test_columns_come_back_as_they_were_and_as_data_frames_are_written(tmp_path):
+    write_columns(tmp_path, FILE, arrays())
+    found = read_columns(tmp_path, FILE)
+    for name, values in arrays().items():
+        assert found[name].dtype == values.dtype
+        assert not isinstance(found[name], np.ma.MaskedArray)
+        np.testing.assert_array_equal(found[name], values)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.parquet", COLUMNS), pd.DataFrame(arrays()))
+
+
+def test_missing_values_come_back_missing(tmp_path):
+    gone = np.arange(12) % 4 == 1
+    given = arrays()
+    for name, values in given.items():
+        if values.dtype.kind == "f":
+            values[gone] = np.nan
+        elif values.dtype.kind != "O":
+            given[name] = np.ma.MaskedArray(values, mask=gone)
+    write_columns(tmp_path, FILE, given)
+    found = read_columns(tmp_path, FILE)
+    for name, values in given.items():
+        assert found[name].dtype == values.dtype
+        np.testing.assert_array_equal(np.ma.getmaskarray(found[name]), np.ma.getmaskarray(values))
+        np.testing.assert_array_equal(np.ma.compressed(found[name]), np.ma.compressed(values))
+
+
+def test_columns_take_the_nearest_float_and_no_other_number(tmp_path):
+    write_columns(tmp_path, FILE, arrays() | {"loss": np.full(12, 0.1)})
+    assert (read_columns(tmp_path, FILE, ["loss"])["loss"] == np.float32(0.1)).all()
+    for name, wrong in (("label", 40_000), ("index", 0.5), ("is_flipped", 2)):
+        with pytest.raises(IntegrityError, match="a value is not one of"):
+            write_columns(tmp_path, FILE, arrays() | {name: np.full(12, wrong)})
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):

@@ -372,8 +372,9 @@ def test_tampered_tensors_are_refused(folder, change):
         name: t for name, t in (load_file(folder / Weighting.TENSORS) | change).items() if t is not None
     }
     save_file(tensors, folder / Weighting.TENSORS)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError) as raised:
         load_weighting(folder)
+    assert raised.value.message.startswith(f"{folder}: ")
 
 
 @pytest.mark.parametrize("damage", [b"", b"not safetensors at all", None])

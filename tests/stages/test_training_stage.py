@@ -325,6 +325,12 @@ def test_the_best_epoch_is_the_first_of_equals():
     assert rows[["protocol", "value", "epoch"]].to_numpy().tolist() == [["last", 60.0, 4], ["best", 70.0, 2]]
 
 
+def test_a_run_names_the_device_that_it_was_trained_on(project, monkeypatch):
+    assert project.train("erm").manifest["notes"]["device"] == "cpu"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a GPU, number {device.index}")
+    assert train._name(torch.device("cuda", 3)) == "a GPU, number 3"
+
+
 def scaled_digits():
     return torch.from_numpy((read_digits()[0] / 255.0 - 0.287) / 0.354).permute(0, 3, 1, 2).float()
 
