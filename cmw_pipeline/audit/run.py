@@ -19,8 +19,10 @@ from cmw_pipeline.audit.features import View
 from cmw_pipeline.audit.fit import Fit, Part, Rows, Samples, Way, fit, probabilities
 from cmw_pipeline.audit.scores import ConfidentJoint, Ids, TrajectoryMargin, confident_joint
 from cmw_pipeline.audit.ways import method_options, recipe_for
+from cmw_pipeline.config.audits import checked_folds
 from cmw_pipeline.data.own import OwnData
 from cmw_pipeline.data.own.divide import divide
+from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.atomic import remove_tree
 from cmw_pipeline.io.checkpoints import save_checkpoint
 from cmw_pipeline.io.tables import write_array
@@ -37,12 +39,22 @@ _NEVER = -1
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of an audit. ``folds`` 0: the ranking alone."""
+    """What is asked of an audit. ``folds`` 0: the ranking alone.
+
+    Raises:
+        ConfigError: one fold, or fewer than none.
+    """
 
     method: str = "cmw-net-sl"
     folds: int = 5
     seed: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        try:
+            checked_folds(self.folds)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
 
 @dataclass(frozen=True)

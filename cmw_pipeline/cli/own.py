@@ -89,7 +89,8 @@ def audit(
     found = _audited(data, asked, folder, place, backbone, said)
     click.echo(found.verdict)
     click.echo(f"{folder / 'report.html'}")
-    share = found.notes["listed"] / found.notes["train"] if fast else found.notes["noise"]["value"]
+    noise, listed = found.notes["noise"], found.notes["listed"]
+    share = listed / found.notes["train"] if noise is None else noise["value"]
     if fail_above is not None and share > fail_above:
         click.echo(f"{share:.1%} of the labels look wrong, more than {fail_above:.1%}", err=True)
         ctx.exit(3)

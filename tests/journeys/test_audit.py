@@ -180,6 +180,15 @@ def test_a_review_replaces_labels_and_certifies_the_list(stored, tmp_path):
     assert (after["given"].to_numpy() == names(true)[drawn["id"]]).all() and not after["in_list"].any()
 
 
+def test_classes_of_one_sample_each_are_ranked_and_not_estimated(tmp_path):
+    labels = [f"kind {row}" for row in range(20)]
+    np.savez(tmp_path / "own.npz", X=np.random.default_rng(0).normal(size=(20, 3)), y=labels)
+    done = cmw("audit", tmp_path / "own.npz", "--out", tmp_path / "out", "--fail-above", "1")
+    assert done.exit_code == 0, done.output
+    summary = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert summary["noise"] is None and summary["train"] == 20
+
+
 REVIEWS = {
     "id,verdict,sampled\n1,y,1\n": "no column 'label'",
     "id,verdict,label,sampled\n180,y,ant,1\n": "line 2: id '180'",
@@ -205,5 +214,7 @@ def test_what_cannot_be_audited_is_said_in_one_line(tmp_path):
     values, _, given = planted(10)
     with pytest.raises(ConfigError, match="'sgd' is no method of an audit"):
         audit(values, names(given), method="sgd")
+    with pytest.raises(ConfigError, match="1 folds; should be 0, or at least 2"):
+        audit(values, names(given), folds=1)
     with pytest.raises(IntegrityError, match="not a classifier of an audit"):
         load_classifier(tmp_path)
