@@ -22,7 +22,8 @@ from common import commit, machine
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.document import read_document
-from cmw_pipeline.io.manifests import is_stored, open_inputs, publish
+from cmw_pipeline.data.outside import lineage
+from cmw_pipeline.io.manifests import is_stored, publish
 
 ROOT = Path(__file__).parents[1]
 FILES = {
@@ -73,7 +74,7 @@ def new_project(folder, cells):
 def make_dry(artefacts, folder):
     """Publish every artefact with small files of its own; inputs before what is made from them."""
     for artefact in artefacts:
-        with publish(artefact, open_inputs(artefact, folder), folder) as draft:
+        with publish(artefact, lineage(folder).open_inputs(artefact), folder) as draft:
             for name in FILES[artefact.stage]:
                 (draft.path / name).write_bytes(f"{artefact.path}/{name}\n".encode() * 8)
             if artefact.stage == "metaset":
@@ -95,7 +96,7 @@ def measure(cells):
         row["publish"], _ = clock(lambda: make_dry(artefacts, folder))
         row["dry_run_of_all_made"] = run(folder, *DRY_RUN)
         row["are_there"], _ = clock(lambda: all(is_stored(a, folder) for a in artefacts))
-        row["verify_a_tables_inputs"], _ = clock(lambda: open_inputs(plan.table("demo"), folder))
+        row["verify_a_tables_inputs"], _ = clock(lambda: lineage(folder).open_inputs(plan.table("demo")))
         return row | count(folder) | measure_dvc(folder)
 
 

@@ -15,8 +15,10 @@ from cmw_pipeline.config import Plan
 from cmw_pipeline.config.artefact import RESULTS, Artefact
 from cmw_pipeline.config.contracts import AuditRequest
 from cmw_pipeline.config.pages import AuditPage
+from cmw_pipeline.data.outside import lineage
 from cmw_pipeline.io.atomic import remove_tree, write_text
-from cmw_pipeline.io.manifests import exclusive, open_inputs
+from cmw_pipeline.io.lineage import leave_other_ground
+from cmw_pipeline.io.manifests import exclusive
 from cmw_pipeline.io.receipts import is_current, receipt, withdraw
 from cmw_pipeline.runtime.signals import StopRequest
 
@@ -42,13 +44,15 @@ def make_page(plan: Plan, name: str, root: Path, stop: StopRequest, workers: int
     base = root / RESULTS / artefact.name
     page = base.with_name(base.name + AuditPage.PAGE.name)
     with exclusive(artefact, root):
-        inputs = open_inputs(artefact, root)
-        if is_current(artefact, root):
+        line = lineage(root)
+        inputs = line.open_inputs(artefact)
+        if is_current(artefact, line):
             return page
         data = planned_data(plan, artefact.request.data, root)
         withdraw(artefact, root)
         remove_tree(base)
         side = root / RESULTS / "checkpoints" / f"audit-{artefact.digest}"
+        leave_other_ground(side, inputs)
         found = audit_data(
             data,
             _asked(artefact),

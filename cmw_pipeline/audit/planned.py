@@ -13,12 +13,14 @@ from cmw_pipeline.config import Plan
 from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.contracts import Biased
 from cmw_pipeline.config.datasets import FACTS
+from cmw_pipeline.data.outside import lineage
 from cmw_pipeline.data.own import UNKNOWN, OwnData
 from cmw_pipeline.data.own.divide import units
 from cmw_pipeline.data.own.look import digest
 from cmw_pipeline.data.raw import read_files, read_images, read_labels, read_marks, read_vectors
 from cmw_pipeline.errors import ConfigError, IntegrityError
-from cmw_pipeline.io.manifests import Stored, is_stored, open_planned
+from cmw_pipeline.io.lineage import Lineage
+from cmw_pipeline.io.manifests import Stored, is_stored
 from cmw_pipeline.io.tables import Columns, read_columns
 
 
@@ -32,19 +34,17 @@ def planned_data(plan: Plan, name: str, root: Path) -> OwnData:
         IntegrityError: what was made is damaged, or is of data that are not there any more.
     """
     dataset, _, bias = name.partition("/")
-    raw = _opened(plan.download(dataset), root)
-    biased = _opened(plan.inject(name), root) if bias else None
-    if biased is not None and biased.manifest["inputs"]["raw"]["content"] != raw.content:
-        hint = f"remove it, and `cmw inject {name}` makes it again"
-        raise IntegrityError(f"{biased.path}: made of other data than {raw.path} holds now", hint)
+    line = lineage(root)
+    raw = _opened(plan.download(dataset), line)
+    biased = _opened(plan.inject(name), line) if bias else None
     return stored_data(plan.params.datasets[dataset].source, raw, biased)
 
 
-def _opened(artefact: Artefact[Any], root: Path) -> Stored:
-    if not is_stored(artefact, root):
+def _opened(artefact: Artefact[Any], line: Lineage) -> Stored:
+    if not is_stored(artefact, line.root):
         hint = f"`cmw {artefact.stage} {artefact.name}` makes it"
         raise ConfigError(f"{artefact.name} is not there yet", hint)
-    return open_planned(artefact, root)
+    return line.open(artefact)
 
 
 def stored_data(source: str, raw: Stored, biased: Stored | None) -> OwnData:

@@ -96,12 +96,18 @@ def _plan(ctx: click.Context) -> Plan:
 
 
 def _make(
-    ctx: click.Context, stage: str, name: str, run: "Callable[[Job[Any]], None]", team: Team = SOLO
+    ctx: click.Context,
+    stage: str,
+    name: str,
+    run: "Callable[[Job[Any]], None]",
+    team: Team = SOLO,
+    *,
+    again: bool = False,
 ) -> None:
     from cmw_pipeline.stages.base import make
 
     artefact = _plan(ctx).resolve(stage, name)
-    made = make(artefact, run, Path.cwd(), team)
+    made = make(artefact, run, Path.cwd(), team, again=again)
     if team.leads:
         click.echo(artefact.path if made else f"{artefact.path} (was there)")
 
@@ -130,7 +136,7 @@ def download(ctx: click.Context, name: str, local: Path | None, accept_unverifie
     from cmw_pipeline.stages import download as stage
 
     run = functools.partial(stage.run, local=local, accept_unverified=accept_unverified)
-    _make(ctx, "download", name, run)
+    _make(ctx, "download", name, run, again=local is not None)
 
 
 @_stage
@@ -223,9 +229,9 @@ def table(ctx: click.Context, name: str, strict: bool) -> None:
 @click.pass_context
 def cost(ctx: click.Context, table: str) -> None:
     """Estimate what the runs that a table still needs will take, from recorded speeds."""
-    from cmw_pipeline.engine.past_runs import still_to_come
+    from cmw_pipeline import engine
 
-    for line in still_to_come(_plan(ctx), table, Path.cwd()):
+    for line in engine.still_to_come(table, engine.Seen(_plan(ctx), Path.cwd())):
         click.echo(line)
 
 

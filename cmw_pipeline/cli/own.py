@@ -186,8 +186,6 @@ def import_(ctx: click.Context, /, place: Path, name: str | None, again: bool, *
 
 def _imported(params: "Params", name: str, data: "OwnData", again: bool) -> PurePosixPath:
     """The raw artefact of a dataset, made."""
-    from cmw_pipeline.io.atomic import remove_tree
-    from cmw_pipeline.io.manifests import open_stored
     from cmw_pipeline.stages import own
     from cmw_pipeline.stages.base import make
 
@@ -196,10 +194,7 @@ def _imported(params: "Params", name: str, data: "OwnData", again: bool) -> Pure
         what = params.datasets[name].source if name in params.datasets else "no such dataset"
         raise ConfigError(f"{name} is {what} in the parameters; the data are {source}", "mend the parameters")
     artefact = Plan(with_dataset(params, name, source)).download(name)
-    if again:
-        remove_tree(Path(artefact.path))
-        open_stored.cache_clear()
-    make(artefact, lambda job: own.run(job, data), Path.cwd())
+    make(artefact, lambda job: own.run(job, data), Path.cwd(), again=again)
     return artefact.path
 
 

@@ -13,10 +13,11 @@ from cmw_pipeline.config import Plan, load
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
     """Look at the machine and the project, and say what to do about each problem."""
+    from cmw_pipeline.data.outside import lineage
     from cmw_pipeline.runtime.doctor import examine
 
     code = 0
-    for finding in examine(ctx.obj, Path.cwd()):
+    for finding in examine(ctx.obj, lineage(Path.cwd())):
         click.echo(f"{'ok  ' if finding.exit_code == 0 else 'BAD '} {finding.what}")
         if finding.remedy:
             click.echo(f"     -> {finding.remedy}")

@@ -143,6 +143,7 @@ class Raw:
     )
     VECTORS = File("vectors.npy", "of vectors of one's own, in place of images: (N, D) float32, as they came")
     SCALE = File("scale.npy", "(2, D) float32: mean and factor that bring the training vectors to one length")
+    FOLDER = File("folder.json", "of image files: their folder, and whether `cmw import` listed them")
     MARKS = File(
         "marks.parquet",
         "of data of one's own: whether a person vouches for the label, the clean label (missing where it is"
@@ -289,3 +290,5 @@ GIVES: Mapping[str, Mapping[type[Request], type]] = {
     "audit": {AuditRequest: AuditPage},
 }
 """Stage -> what may be asked of it, each with what it then leaves."""
+ASIDE = frozenset({Raw.FOLDER.name, Raw.FAULTS.name})
+"""Files that tell of the making: they are no part of a result."""

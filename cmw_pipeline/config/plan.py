@@ -7,7 +7,6 @@ digest over its stage's version, its own parameters and its inputs' digests.
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from cmw_pipeline.config.artefact import MANIFEST, RESULTS, Artefact
@@ -159,10 +158,6 @@ class Plan:
         """The artefact that holds a cell's rows."""
         transfers = isinstance(self.options(cell).weighting, Frozen)
         return self.transfer(cell.name) if transfers else self.train(cell.name)
-
-    def unfinished(self, table: str, root: Path) -> list[Cell]:
-        """The cells of a table whose run is not in the project yet."""
-        return [cell for cell in self.cells(table) if not (root / self.run(cell).manifest).exists()]
 
     def artefacts(self, tables: list[str] | None = None) -> dict[str, Artefact[Any]]:
         """Everything the tables need, by path; inputs before what is made from them.

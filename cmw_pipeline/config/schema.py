@@ -162,9 +162,7 @@ class Picture(Model):
     """How image files become pictures of one size, for the datasets of image files."""
 
     side: Count = Field(description="height and width of the picture in pixels; predictions see the centre")
-    resize: Count | None = Field(
-        None, description="length of the shorter side before the crop; null: as the file has it"
-    )
+    resize: Count | None = Field(None, description="shorter side before the crop; null: as the file has it")
     crop: Literal["random", "resized"] = Field(
         "random", description="training sees a random part of this size, or a random part resized to it"
     )

@@ -1,18 +1,24 @@
-"""What every key admits and yet makes no sense: epochs that never come, cells that are asked for twice."""
+"""What every key admits and yet makes no sense: epochs that never come, cells and files asked for twice."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+from cmw_pipeline.config.artefact import STAGE_VERSIONS
 from cmw_pipeline.config.fields import NEVER
 from cmw_pipeline.config.methods import Method
 from cmw_pipeline.config.schema import Block, Params, Recipe
 
+_FOLDERS = (*STAGE_VERSIONS, "numbers", "partial", "downloads", "checkpoints", "logs")
+"""Of ``results/``, with files of others than tables."""
+_FIGURE = re.compile(r"(?P<table>.+)-(?:weighting-[0-9]+|beside-published)")
 Problem = tuple[str, str]
 """Its place in the file, and what is wrong there."""
 
 
 def senseless(params: Params) -> Iterator[Problem]:
     """The problems of parameters that fit the schema."""
+    yield from _owned_twice(params.tables)
     for name, recipe in params.recipes.items():
         yield from _late_schedule(f"recipes.{name}", recipe)
     for name, table in params.tables.items():
@@ -24,6 +30,19 @@ def senseless(params: Params) -> Iterator[Problem]:
         twice = ["/".join(cell) for cell, times in asked.items() if times > 1]
         if twice:
             yield f"tables.{name}.grid", f"asks for {twice[0]} more than once"
+
+
+def _owned_twice(tables: Collection[str]) -> Iterator[Problem]:
+    """Tables whose files lie where those of another table, of a stage or of DVC do."""
+    for name in tables:
+        folder, beside = name.partition("/")[0] if "/" in name else "", _FIGURE.fullmatch(name)
+        if folder in _FOLDERS:
+            yield f"tables.{name}", f"results/{folder}/ holds other things; name another folder, or none"
+        if folder in tables:
+            yield f"tables.{name}", f"{folder!r} is a table itself; name another folder"
+        if beside and beside["table"] in tables:
+            text = f"results/{name}.png is a figure of the table {beside['table']!r}; give it another name"
+            yield f"tables.{name}", text
 
 
 def _cells(params: Params, block: Block) -> Iterator[tuple[str, str, str, str]]:

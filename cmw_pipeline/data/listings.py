@@ -38,6 +38,11 @@ class Listing:
     """Columns ``path``, ``label``, ``split``, ``test_set``, and ``fault``, empty for a good path."""
     class_names: tuple[str, ...]
 
+    @property
+    def good(self) -> pd.DataFrame:
+        """The files whose paths have no fault."""
+        return self.files[self.files["fault"] == ""]
+
 
 def listed(files: Iterable[File], class_names: Iterable[str]) -> Listing:
     """A listing in which a file that is named again, in whatever spelling of its path, counts as a fault."""

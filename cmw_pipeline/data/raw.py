@@ -1,15 +1,18 @@
 """The raw artefact: ``labels.parquet``, one row an image, beside ``images.npy`` or a table of image files."""
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from cmw_pipeline.config.contracts import Raw
+from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.data.vectors import Scale
 from cmw_pipeline.errors import IntegrityError
+from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.tables import Columns, read_arrow, read_columns, write_array, write_columns
 from cmw_pipeline.types import TEST, TRAIN, UNUSED, Images, Labels, Vectors
 
@@ -41,6 +44,28 @@ def write_files(out: Path, files: Columns) -> None:
     _check_labels(out / Raw.LABELS, labels, len(files["index"]), (TRAIN, TEST, UNUSED))
     write_columns(out, Raw.FILES, listed)
     write_columns(out, Raw.LABELS, labels)
+
+
+class Folder(NamedTuple):
+    """Where image files are: their folder, and whether the user listed them or the folder's layout does."""
+
+    root: Path
+    imported: bool
+
+
+def write_folder(out: Path, folder: Folder) -> None:
+    """Write where the image files of a dataset are, for whoever reads them again."""
+    text = json.dumps({"root": str(folder.root), "imported": folder.imported})
+    write_text(out / Raw.FOLDER, text + "\n")
+
+
+def read_folder(path: Path) -> Folder | None:
+    """Where the image files of a dataset are; None where it has none, or nothing is there that says so."""
+    try:
+        said = json.loads(plain(path / Raw.FOLDER).read_text(encoding="utf-8"))
+        return Folder(Path(said["root"]), bool(said["imported"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def write_vectors(

@@ -2,25 +2,16 @@
 
 import functools
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cmw_pipeline.config.datasets import DatasetFacts
-from cmw_pipeline.data.listings import Listing, read_animal10n, read_class_folders
+from cmw_pipeline.data.listings import Listing
 from cmw_pipeline.data.pictures import Unreadable, decode, read_bytes
-from cmw_pipeline.data.webvision import read_webvision
 from cmw_pipeline.data.workers import in_workers
 from cmw_pipeline.types import TEST
 
-READERS: dict[str, Callable[[Path, DatasetFacts], Listing]] = {
-    "animal10n": read_animal10n,
-    "class-folders": read_class_folders,
-    "webvision": read_webvision,
-}
-"""By the layout in :class:`~cmw_pipeline.config.origins.ImageFiles`."""
 LEAK = "a copy of a test picture"
 _COPY, _TWO_LABELS = "a copy", "a copy under another label"
 _CHUNK = 64

@@ -4,8 +4,8 @@ The only room that files of rules import. It never imports torch.
 """
 
 from cmw_pipeline.config import Plan
-from cmw_pipeline.engine.flags import unless_current
+from cmw_pipeline.engine.flags import Seen
 from cmw_pipeline.engine.params import params_of_this_run
 from cmw_pipeline.engine.past_runs import mebibytes, minutes, still_to_come
 
-__all__ = ["Plan", "mebibytes", "minutes", "params_of_this_run", "still_to_come", "unless_current"]
+__all__ = ["Plan", "Seen", "mebibytes", "minutes", "params_of_this_run", "still_to_come"]

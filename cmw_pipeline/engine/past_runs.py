@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from cmw_pipeline.config.artefact import RESULTS
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import Page
-from cmw_pipeline.config.plan import Plan
+from cmw_pipeline.engine.flags import Seen
 
 START_MINUTES = 10
 """Asked for on top: queue's prologue, imports, reading data, and the signal ahead of the limit."""
@@ -54,11 +54,12 @@ def mebibytes(run: str, unknown: int, attempt: int, root: Path = Path()) -> int:
     return attempt * (unknown if peak is None else START_MIB + math.ceil(1.5 * peak))
 
 
-def still_to_come(plan: Plan, table: str, root: Path = Path()) -> list[str]:
+def still_to_come(table: str, seen: Seen) -> list[str]:
     """How many cells a table has and how many of them still have to be trained; and their estimate."""
-    left = plan.unfinished(table, root)
-    counted = f"{table}: {len(plan.cells(table))} cells, {len(left)} to train"
-    return [counted, *(f"  {line}" for line in estimate(left, root))]
+    cells = seen.plan.cells(table)
+    left = [cell for cell in cells if not seen.is_made(seen.plan.run(cell))]
+    counted = f"{table}: {len(cells)} cells, {len(left)} to train"
+    return [counted, *(f"  {line}" for line in estimate(left, seen.root))]
 
 
 def estimate(cells: Iterable[Cell], root: Path = Path()) -> list[str]:

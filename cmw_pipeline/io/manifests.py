@@ -1,7 +1,8 @@
 """Artefacts on disk: a directory, and a manifest written last. No manifest, no artefact.
 
 ``manifest.json`` says what was asked (stage, name, parameters), what was read (each input's content),
-what was written (sha256 and size of each file), with which versions, and what it cost.
+what was written (sha256 and size of each file), with which versions, and what it cost. Whether what was read
+still lies there is the business of :mod:`cmw_pipeline.io.lineage`.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cmw_pipeline.config.artefact import MANIFEST, RESULTS, Artefact
+from cmw_pipeline.config.contracts import ASIDE, Raw
 from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.atomic import atomic_dir, remove_tree, system_faults
@@ -41,7 +43,12 @@ class Stored:
     @property
     def content(self) -> str:
         """sha256 over the names and hashes of its files: equal content, equal value."""
-        return _content(self.manifest)
+        return content(self.manifest)
+
+    @property
+    def result(self) -> str:
+        """The same without files that tell of the making, in which two makings of one thing differ."""
+        return result(self.manifest)
 
     @property
     def verified(self) -> bool:
@@ -64,17 +71,20 @@ def is_stored(artefact: Artefact[Any], root: Path) -> bool:
     return (root / artefact.manifest).is_file()
 
 
-def recorded_content(artefact: Artefact[Any], root: Path) -> str | None:
-    """The content of an artefact on disk, by its manifest alone; None where there is no such manifest."""
-    try:
-        return _content(json.loads(plain(root / artefact.manifest).read_text()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
+def content(manifest: dict[str, Any]) -> str:
+    """sha256 over the names and hashes of an artefact's files; where a user's folder is does not count."""
+    return _hash(
+        {name: entry["sha256"] for name, entry in manifest["files"].items() if name != Raw.FOLDER.name}
+    )
 
 
-def _content(manifest: dict[str, Any]) -> str:
-    files = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+def result(manifest: dict[str, Any]) -> str:
+    """The same over those that something may be made from."""
+    return _hash({name: entry["sha256"] for name, entry in manifest["files"].items() if name not in ASIDE})
+
+
+def _hash(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def lock_path(stage: str, digest: str, root: Path) -> Path:
@@ -135,7 +145,11 @@ def publish(artefact: Artefact[Any], inputs: dict[str, Stored], root: Path) -> I
             "digest": artefact.digest,
             "params": artefact.request.whole,
             "inputs": {
-                role: {"path": str(artefact.inputs[role].path), "content": stored.content}
+                role: {
+                    "path": str(artefact.inputs[role].path),
+                    "content": stored.content,
+                    "result": stored.result,
+                }
                 for role, stored in inputs.items()
             },
             "files": {name: file_entry(path / name) for name in names},
@@ -157,12 +171,23 @@ def file_entry(path: Path) -> dict[str, Any]:
     return {"sha256": digest, "bytes": path.stat().st_size}
 
 
-@functools.cache
 def open_stored(path: Path) -> Stored:
-    """Read an artefact's manifest and check every file against it, once per process.
+    """Read an artefact's manifest and check every file against it.
 
     Raises:
         IntegrityError: no manifest, a manifest of another kind, or a file that is missing or changed.
+    """
+    manifest = read_manifest(path)
+    for name, entry in manifest["files"].items():
+        _verify(path / name, entry)
+    return Stored(path, manifest)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the artefact in a folder; the other files are not looked at.
+
+    Raises:
+        IntegrityError: there is none, or it is of another kind, or its text is not what was written.
     """
     file = path / MANIFEST
     try:
@@ -176,36 +201,13 @@ def open_stored(path: Path) -> Stored:
         raise IntegrityError(f"{file}: manifest format {found}; this version reads {FORMAT}")
     if manifest != sealed(manifest):
         raise IntegrityError(f"{file}: its text is not what was written", _REMAKE.format(path))
-    for name, entry in manifest["files"].items():
-        _verify(path / name, entry)
-    return Stored(path, manifest)
-
-
-def open_inputs(artefact: Artefact[Any], root: Path) -> dict[str, Stored]:
-    """The artefacts that this one is made from, verified.
-
-    Raises:
-        IntegrityError: one is missing, damaged, or lies under a path that is not its own.
-    """
-    return {role: open_planned(source, root) for role, source in artefact.inputs.items()}
-
-
-def open_planned(artefact: Artefact[Any], root: Path) -> Stored:
-    """A planned artefact, verified: its files, and that it is the one that was planned.
-
-    Raises:
-        IntegrityError: it is missing, damaged, or another artefact's directory under its name.
-    """
-    stored = open_stored(root / artefact.path)
-    if stored.manifest["digest"] != artefact.digest:
-        raise IntegrityError(f"{stored.path}: holds the artefact {stored.manifest['digest']}")
-    return stored
+    return manifest
 
 
 def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
     """The manifest with the sha256 of all its other entries."""
     body = {key: value for key, value in manifest.items() if key != "sha256"}
-    return body | {"sha256": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()}
+    return body | {"sha256": _hash(body)}
 
 
 def _verify(file: Path, entry: dict[str, Any]) -> None:

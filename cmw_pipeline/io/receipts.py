@@ -11,7 +11,10 @@ from typing import Any
 from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.io.atomic import system_faults
-from cmw_pipeline.io.manifests import FORMAT, Stored, file_entry, recorded_content
+from cmw_pipeline.io.lineage import Lineage
+from cmw_pipeline.io.manifests import FORMAT, Stored, file_entry
+
+_DICTS = ("inputs", "files")
 
 
 def receipt(page: Artefact[Any], inputs: dict[str, Stored], files: list[Path], root: Path) -> str:
@@ -34,23 +37,39 @@ def withdraw(page: Artefact[Any], root: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def is_current(page: Artefact[Any], root: Path) -> bool:
-    """Whether a page on disk is of this plan, of all its inputs as they are there now, and untouched."""
-    path = root / page.manifest
+def is_current(page: Artefact[Any], line: Lineage) -> bool:
+    """Whether a page on disk is of this plan, of its whole line as it lies there now, and untouched."""
+    read = _read(page, line.root)
+    if read is None or read["digest"] != page.digest:
+        return False
+    whole = not any(line.gaps(source) or line.stale(source) for source in page.inputs.values())
+    return whole and shows_what_is_there(page, line) and is_untouched(page, line.root)
+
+
+def shows_what_is_there(page: Artefact[Any], line: Lineage) -> bool:
+    """Whether the inputs that a page was made from are those that lie there now."""
+    read = _read(page, line.root)
+    return read is not None and read["inputs"] == {
+        role: line.content(source) for role, source in page.inputs.items()
+    }
+
+
+def is_untouched(page: Artefact[Any], root: Path) -> bool:
+    """Whether the files of a page are those that its receipt names."""
+    read, folder = _read(page, root), (root / page.manifest).parent
     try:
-        read = json.loads(plain(path).read_text())
-        same_plan = read["digest"] == page.digest
-        return same_plan and _of_these_inputs(read, page, root) and _untouched(read, path.parent)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return read is not None and all(
+            file_entry(folder / name) == entry for name, entry in read["files"].items()
+        )
+    except OSError:
         return False
 
 
-def _of_these_inputs(read: dict[str, Any], page: Artefact[Any], root: Path) -> bool:
-    inputs = read["inputs"]
-    return inputs.keys() == page.inputs.keys() and all(
-        recorded_content(source, root) == inputs[role] for role, source in page.inputs.items()
-    )
-
-
-def _untouched(read: dict[str, Any], folder: Path) -> bool:
-    return all(file_entry(folder / name) == entry for name, entry in read["files"].items())
+def _read(page: Artefact[Any], root: Path) -> dict[str, Any] | None:
+    """The receipt of a page; None where there is none, or something else in its place."""
+    try:
+        read = json.loads(plain(root / page.manifest).read_text())
+        whole = isinstance(read["digest"], str) and all(isinstance(read[key], dict) for key in _DICTS)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return read if whole else None

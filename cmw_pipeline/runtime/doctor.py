@@ -17,14 +17,15 @@ from packaging.requirements import Requirement
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.artefact import PAGES, RESULTS, Artefact
 from cmw_pipeline.errors import INSTALL, ConfigError, IntegrityError, SystemFault
-from cmw_pipeline.io.manifests import is_locked, is_stored, lock_path, open_planned
+from cmw_pipeline.io.lineage import Lineage
+from cmw_pipeline.io.manifests import is_locked, is_stored, lock_path, open_stored
+from cmw_pipeline.io.receipts import is_untouched, shows_what_is_there
 from cmw_pipeline.runtime import devices
 from cmw_pipeline.runtime.devices import devices_of, shares, visible_gpus
 from cmw_pipeline.runtime.signals import runs
 
 LEAST_FREE = 2_000_000_000
 """Bytes; a CIFAR dataset and a few runs of a large network."""
-_CHECKED = ("download", "inject", "metaset")
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,14 @@ class Finding:
     exit_code: int = 0
 
 
-def examine(params: Path, root: Path) -> Iterator[Finding]:
+def examine(params: Path, line: Lineage) -> Iterator[Finding]:
     """Look at everything, in an order in which the first problem explains those behind it.
 
     Args:
         params: the parameter file.
-        root: the project folder.
+        line: the artefacts of the project as they lie there.
     """
+    root = line.root
     yield from _software()
     yield from _gpus()
     yield from _disk(root)
@@ -55,7 +57,9 @@ def examine(params: Path, root: Path) -> Iterator[Finding]:
         return
     artefacts = [artefact for artefact in planned.values() if artefact.stage not in PAGES]
     there = [artefact for artefact in artefacts if is_stored(artefact, root)]
-    yield from _hashes([artefact for artefact in there if artefact.stage in _CHECKED], root)
+    yield from _hashes(there, root)
+    yield from _stale(there, line)
+    yield from _pages([artefact for artefact in planned.values() if artefact.stage in PAGES], line)
     yield from _in_hand(artefacts, root)
     yield Finding(f"{len(there)} of {len(artefacts)} artefacts are made")
     yield from _dvc(root)
@@ -138,17 +142,44 @@ def _disk(root: Path) -> Iterator[Finding]:
 
 
 def _hashes(stored: list[Artefact[Any]], root: Path) -> Iterator[Finding]:
-    """Every byte of raw data, label tables and meta-sets against their manifests."""
+    """Every byte of what is made against its manifest."""
     whole = 0
     for artefact in stored:
         try:
-            open_planned(artefact, root)
+            open_stored(root / artefact.path)
             whole += 1
         except IntegrityError as error:
             yield Finding(error.message, error.hint, error.exit_code)
         except OSError as error:
             yield Finding(f"{artefact.path}: {error}", "see that it can be read", SystemFault.exit_code)
-    yield Finding(f"{whole} datasets, label tables and meta-sets are what their manifests say")
+    yield Finding(f"{whole} artefacts are what their manifests say")
+
+
+def _stale(stored: list[Artefact[Any]], line: Lineage) -> Iterator[Finding]:
+    """What stands on data that have changed, by the first of each line that has to be made again."""
+    found = {stale.artefact.path: stale for artefact in stored if (stale := line.stale(artefact))}
+    for stale in found.values():
+        yield Finding(stale.error.message, stale.error.hint, IntegrityError.exit_code)
+    if not found:
+        yield Finding(f"{len(stored)} artefacts are made of what lies there now")
+
+
+def _pages(pages: list[Artefact[Any]], line: Lineage) -> Iterator[Finding]:
+    """Tables and audits that were made: whether they are as they were, and show what is there."""
+    there = [page for page in pages if (line.root / page.manifest).exists()]
+    wrong = {page: words for page in there if (words := _page_fault(page, line))}
+    for page, words in wrong.items():
+        file = f"{RESULTS}/{page.name}.{'html' if page.stage == 'audit' else 'md'}"
+        yield Finding(f"{file}: {words}", f"`snakemake {file}` makes it again", IntegrityError.exit_code)
+    if not wrong:
+        yield Finding(f"{len(there)} tables and audits are what their receipts say")
+
+
+def _page_fault(page: Artefact[Any], line: Lineage) -> str | None:
+    if not is_untouched(page, line.root):
+        return "was edited or damaged after it was made"
+    gaps = any(line.gaps(source) for source in page.inputs.values())
+    return None if gaps or shows_what_is_there(page, line) else "shows other data or runs than are there now"
 
 
 def _in_hand(artefacts: list[Artefact[Any]], root: Path) -> Iterator[Finding]:

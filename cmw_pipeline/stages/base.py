@@ -1,5 +1,6 @@
 """What every stage is: a pure function from verified inputs to the files of one artefact."""
 
+import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,9 +8,14 @@ from pathlib import Path
 from typing import Any, Generic
 
 from cmw_pipeline.config.artefact import Artefact, Asked
+from cmw_pipeline.config.contracts import TrainRequest
+from cmw_pipeline.data.outside import lineage
 from cmw_pipeline.io.atomic import remove_tree
-from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_inputs, publish
+from cmw_pipeline.io.lineage import leave_other_ground
+from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, publish, read_manifest
 from cmw_pipeline.runtime.team import SOLO, Team
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,8 @@ class Job(Generic[Asked]):
     """One artefact to make: ``request`` asks, ``inputs`` are verified, ``out`` is filled.
 
     ``notes`` go into the manifest, ``cost`` beside what this process costs. ``side`` is a directory of no
-    rule's, kept between attempts, for checkpoints.
+    rule's, kept between attempts, for checkpoints. ``place`` is where the artefact comes to lie; there may be
+    one from before.
     """
 
     artefact: Artefact[Asked]
@@ -26,6 +33,7 @@ class Job(Generic[Asked]):
     notes: dict[str, Any]
     cost: dict[str, float]
     side: Path
+    place: Path
 
     @property
     def request(self) -> Asked:
@@ -33,8 +41,15 @@ class Job(Generic[Asked]):
         return self.artefact.request
 
 
-def make(artefact: Artefact[Asked], run: Callable[[Job[Asked]], None], root: Path, team: Team = SOLO) -> bool:
-    """Make an artefact unless it is there already.
+def make(
+    artefact: Artefact[Asked],
+    run: Callable[[Job[Asked]], None],
+    root: Path,
+    team: Team = SOLO,
+    *,
+    again: bool = False,
+) -> bool:
+    """Make an artefact unless it is there already and what it was made from has not changed since.
 
     Of a team of processes all run the stage, and only the leader's files are kept.
 
@@ -43,26 +58,35 @@ def make(artefact: Artefact[Asked], run: Callable[[Job[Asked]], None], root: Pat
         run: the stage's function.
         root: the project folder.
         team: the processes that call this together.
+        again: make it in any case.
 
     Returns:
         True where it was made now, False where it was there.
 
     Raises:
-        IntegrityError: an input is missing or is not what its manifest says.
+        IntegrityError: an input is missing, is not what its manifest says, or is stale itself.
     """
+    place = root / artefact.path
     side = root / "results" / "checkpoints" / f"{artefact.stage}-{artefact.digest}"
     if not team.leads:
         if team.agree(0):
             return False
         with tempfile.TemporaryDirectory() as out:
-            run(Job(artefact, open_inputs(artefact, root), Path(out), {}, {}, side))
+            run(Job(artefact, lineage(root).open_inputs(artefact), Path(out), {}, {}, side, place))
         return True
     with exclusive(artefact, root):
-        if team.agree(is_stored(artefact, root)):
+        line = lineage(root)
+        there = is_stored(artefact, root) and bool(read_manifest(place))
+        stale = line.stale(artefact) if there else None
+        if team.agree(there and stale is None and not again):
             remove_tree(side)  # left by a process that was killed after it had published
             return False
-        inputs = open_inputs(artefact, root)
+        inputs = line.open_inputs(artefact)
+        if stale is not None:
+            log.info("%s is made again: %s", artefact.path, stale.why)
+        if isinstance(artefact.request, TrainRequest):
+            leave_other_ground(side, inputs)
         with publish(artefact, inputs, root) as draft:
-            run(Job(artefact, inputs, draft.path, draft.notes, draft.cost, side))
+            run(Job(artefact, inputs, draft.path, draft.notes, draft.cost, side, place))
         remove_tree(side)  # only now: a run killed before this point continues from its checkpoints
     return True

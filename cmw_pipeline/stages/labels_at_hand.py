@@ -7,8 +7,8 @@ from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.contracts import BiasRequest
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.data.label_files import label_digest, read_label_file
+from cmw_pipeline.data.outside import lineage
 from cmw_pipeline.errors import ConfigError, IntegrityError
-from cmw_pipeline.io.manifests import open_planned
 from cmw_pipeline.stages import download
 from cmw_pipeline.stages.base import make
 
@@ -41,6 +41,6 @@ def place_labels(
         return
     published = facts.label_file(named.request.labels)
     labels, _ = read_label_file(file, facts.num_classes, published.entry if published else None)
-    there = open_planned(named, root)
+    there = lineage(root).open(named)
     if there.manifest["notes"]["labels_sha256"] != label_digest(labels):
         raise IntegrityError(f"{file}: not the labels in {there.path}", "remove that folder to use these")

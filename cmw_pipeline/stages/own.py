@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 
 from cmw_pipeline.config.contracts import DatasetRequest, Raw
+from cmw_pipeline.data.layouts import stamp
 from cmw_pipeline.data.own import UNKNOWN, OwnData
-from cmw_pipeline.data.raw import write_files, write_vectors
+from cmw_pipeline.data.raw import Folder, write_files, write_folder, write_vectors
 from cmw_pipeline.data.vectors import Scale
 from cmw_pipeline.io.tables import Columns, write_columns
 from cmw_pipeline.stages.base import Job
@@ -17,7 +18,7 @@ def run(job: Job[DatasetRequest], data: OwnData) -> None:
 
     Class names, names of features and the folder are noted.
     """
-    job.notes.update({"class_names": list(data.class_names), "verified": True})
+    job.notes.update({"class_names": list(data.class_names), "verified": True, "imported": True})
     job.notes["features"] = list(data.features)
     write_columns(job.out, Raw.MARKS, _marks(data))
     if data.vectors is not None:
@@ -26,11 +27,14 @@ def run(job: Job[DatasetRequest], data: OwnData) -> None:
         write_vectors(job.out, data.vectors, scale, data.labels, split)
         return
     assert data.root is not None
-    job.notes.update({"root": str(data.root.resolve()), "faults": {}})
-    columns = {name: data.rows[name].to_numpy() for name in ("path", "label", "split", "bytes", "crc32")}
-    test_set = np.where(columns["split"] == TEST, "test", "")
-    index = np.arange(len(data.rows), dtype=np.int32)
-    write_files(job.out, {"index": index, **columns, "test_set": test_set})
+    root = data.root.resolve()
+    write_folder(job.out, Folder(root, imported=True))
+    rows = data.rows.assign(test_set=np.where(data.rows["split"] == TEST, "test", ""))
+    job.notes.update({"root": str(root), "stamp": stamp(root, rows), "faults": {}})
+    columns = {
+        name: rows[name].to_numpy() for name in ("path", "label", "split", "bytes", "crc32", "test_set")
+    }
+    write_files(job.out, {"index": np.arange(len(rows), dtype=np.int32), **columns})
 
 
 def _marks(data: OwnData) -> Columns:

@@ -20,9 +20,10 @@ import pandas as pd
 from cmw_pipeline.config.artefact import RESULTS, Artefact
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import File, Page, Run, TableRequest, Weighting
+from cmw_pipeline.data.outside import lineage
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.atomic import atomic_file, remove_scraps, remove_tree, write_text
-from cmw_pipeline.io.manifests import Stored, exclusive, is_stored, open_planned
+from cmw_pipeline.io.manifests import Stored, exclusive, is_stored
 from cmw_pipeline.io.receipts import receipt, withdraw
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout_of, placed
@@ -52,7 +53,8 @@ def make_table(artefact: Artefact[TableRequest], root: Path, *, strict: bool = F
         The Markdown file: ``results/<name>.md``, or the partial one.
 
     Raises:
-        IntegrityError: an input is not what its manifest says, or ``strict`` and one is missing.
+        IntegrityError: an input is not what its manifest says or stands on data that have changed, or
+            ``strict`` and one is missing.
     """
     with exclusive(artefact, root):
         _remove_scraps(artefact, root)
@@ -135,8 +137,9 @@ def collect(artefact: Artefact[TableRequest], inputs: dict[str, Stored]) -> pd.D
 
 def _open_inputs(artefact: Artefact[TableRequest], root: Path) -> tuple[dict[str, Stored], list[str]]:
     """What is there, verified, by role; and the roles of what is not."""
+    line = lineage(root)
     there = [role for role, source in artefact.inputs.items() if is_stored(source, root)]
-    inputs = {role: open_planned(artefact.inputs[role], root) for role in there}
+    inputs = {role: line.open(artefact.inputs[role]) for role in there}
     return inputs, [role.removeprefix(RUN) for role in artefact.inputs if role not in inputs]
 
 

@@ -155,3 +155,33 @@ def test_another_network_or_length_is_not_the_published_one(changes):
     ours = load(PARAMS).recipes["cifar-noise"].model_dump()
     assert is_published_recipe("table2", ours)
     assert not is_published_recipe("table2", ours | changes)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("t", "t-weighting-0"),
+        ("t", "t-weighting-12"),
+        ("t", "t-beside-published"),
+        ("a/t", "a/t-weighting-0"),
+        ("t", "t/more"),
+        ("numbers/t",),
+        ("partial/t",),
+        ("train/digits",),
+        ("download/digits",),
+        ("downloads/x",),
+        ("checkpoints/x",),
+        ("logs/x",),
+    ],
+)
+def test_a_table_that_would_write_where_other_files_lie_is_refused(tmp_path, names):
+    block = {"dataset": "digits", "biases": "b", "methods": ["m"], "recipe": "r"}
+    tables = {name: {"title": "T", "grid": [block]} for name in names}
+    with pytest.raises(ConfigError, match=rf"tables\.{names[-1]}: "):
+        loaded(tmp_path, tables=tables, build=[])
+
+
+def test_names_that_only_look_alike_are_taken(tmp_path):
+    block = {"dataset": "digits", "biases": "b", "methods": ["m"], "recipe": "r"}
+    names = ("t", "u-weighting-0", "t-weighting-all", "more/t", "train", "numbers")
+    loaded(tmp_path, tables={name: {"title": "T", "grid": [block]} for name in names}, build=[])

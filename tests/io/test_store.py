@@ -26,12 +26,6 @@ BIASED = Artefact(
 FILES = {"labels.parquet": b"some labels", "images.npy": bytes(range(256)), "inner/more.csv": b"a,b\n1,2\n"}
 
 
-@pytest.fixture(autouse=True)
-def fresh_process():
-    """``open_stored`` verifies once per process; each test is its own."""
-    open_stored.cache_clear()
-
-
 def fill(draft, files=FILES):
     for name, data in files.items():
         (draft.path / name).parent.mkdir(exist_ok=True)
@@ -43,7 +37,6 @@ def made(root, artefact=RAW, inputs=None, files=FILES, cost=None, **notes):
         fill(draft, files)
         draft.notes.update(notes)
         draft.cost.update(cost or {})
-    open_stored.cache_clear()
     return open_stored(root / artefact.path)
 
 
@@ -58,7 +51,9 @@ def test_the_manifest_says_what_was_asked_read_and_written(tmp_path):
     assert manifest["name"] == "set/asym-0.4"
     assert manifest["digest"] == BIASED.digest
     assert manifest["params"] == BIASED.request.whole
-    assert manifest["inputs"] == {"raw": {"path": str(RAW.path), "content": raw.content}}
+    assert manifest["inputs"] == {
+        "raw": {"path": str(RAW.path), "content": raw.content, "result": raw.result}
+    }
     assert {name: entry["bytes"] for name, entry in manifest["files"].items()} == {
         name: len(data) for name, data in FILES.items()
     }
@@ -221,7 +216,6 @@ DAMAGES = {
 def test_a_damaged_file_is_named_with_the_way_out(tmp_path, file, damage):
     stored = made(tmp_path)
     DAMAGES[damage](stored.path / file)
-    open_stored.cache_clear()
     with pytest.raises(IntegrityError) as raised:
         open_stored(stored.path)
     assert str(stored.path / file) in raised.value.message
@@ -233,7 +227,6 @@ def test_a_flipped_byte_shows_wherever_it_is(tmp_path):
     stored = made(tmp_path)
     for position in range(0, len(FILES["images.npy"]), 5):
         flip(stored.path / "images.npy", position)
-        open_stored.cache_clear()
         with pytest.raises(IntegrityError, match=r"images\.npy: sha256"):
             open_stored(stored.path)
         flip(stored.path / "images.npy", position)
@@ -242,7 +235,6 @@ def test_a_flipped_byte_shows_wherever_it_is(tmp_path):
 def test_a_stage_does_not_start_on_a_damaged_input(tmp_path):
     raw = made(tmp_path)
     flip(raw.path / "images.npy", 7)
-    open_stored.cache_clear()
     started = []
     with pytest.raises(IntegrityError, match=r"images\.npy"):
         make(BIASED, started.append, tmp_path)
@@ -260,7 +252,6 @@ def test_another_artefact_under_the_planned_name_is_refused(tmp_path):
     """Whole, and yet not what was asked for: somebody renamed a folder."""
     other = made(tmp_path, Artefact("download", "set", DatasetRequest(source="cifar10")))
     other.path.rename(tmp_path / RAW.path)
-    open_stored.cache_clear()
     with pytest.raises(IntegrityError, match=f"{RAW.path}: holds the artefact {other.manifest['digest']}"):
         make(BIASED, fill_job, tmp_path)
     assert not is_stored(BIASED, tmp_path)
@@ -269,7 +260,6 @@ def test_another_artefact_under_the_planned_name_is_refused(tmp_path):
 def test_a_file_that_the_manifest_does_not_list_does_not_count(tmp_path):
     stored = made(tmp_path)
     (stored.path / "notes.txt").write_text("left by somebody")
-    open_stored.cache_clear()
     assert open_stored(stored.path).content == stored.content
 
 
@@ -282,7 +272,6 @@ def test_a_file_that_the_manifest_does_not_list_does_not_count(tmp_path):
 def test_what_is_no_manifest_of_this_format_is_refused_by_name(tmp_path, text):
     stored = made(tmp_path)
     (stored.path / MANIFEST).write_text(text, encoding="latin1")
-    open_stored.cache_clear()
     with pytest.raises(IntegrityError) as raised:
         open_stored(stored.path)
     assert MANIFEST in raised.value.message
@@ -295,7 +284,6 @@ def test_a_damaged_manifest_is_refused_or_says_the_same(tmp_path):
     refused = 0
     for position in range(0, file.stat().st_size, 7):
         flip(file, position)
-        open_stored.cache_clear()
         try:
             assert open_stored(stored.path).manifest == stored.manifest
         except IntegrityError:

@@ -25,7 +25,7 @@ import click
 import pandas as pd
 
 from cmw_pipeline.config import Plan, load
-from cmw_pipeline.io.manifests import file_entry, open_planned
+from cmw_pipeline.io.manifests import file_entry, open_stored
 from tests.support.processes import environment
 
 SOURCE = Path(__file__).parents[2]
@@ -97,7 +97,9 @@ def result(root):
     made = [*sorted((root / "results").glob("tiny*")), *(root / "results/numbers").glob("tiny.json")]
     for artefact in plan.artefacts().values():
         if artefact.stage != "table":
-            made += [root / artefact.path / name for name in open_planned(artefact, root).manifest["files"]]
+            made += [
+                root / artefact.path / name for name in open_stored(root / artefact.path).manifest["files"]
+            ]
     receipt = json.loads((root / "results/tiny.manifest.json").read_text())
     for name, entry in receipt["files"].items():
         assert file_entry(root / "results" / name) == entry, name

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from cmw_pipeline.cli import main
 from cmw_pipeline.config import Plan, load
-from cmw_pipeline.io.manifests import lock_path, open_stored
+from cmw_pipeline.io.manifests import lock_path
 from cmw_pipeline.runtime import devices
 from cmw_pipeline.stages import download, inject
 from cmw_pipeline.stages.base import make
@@ -45,7 +45,6 @@ def project(tmp_path, monkeypatch):
     plan = Plan(load(root / "params.yaml"))
     make(plan.download("digits"), download.run, root)
     make(plan.inject("digits/asym-0.4"), inject.run, root)
-    open_stored.cache_clear()
     shelf = tmp_path / "shelf"
     shelf.mkdir()
     (root / ".dvc").mkdir()
@@ -93,7 +92,9 @@ def test_all_is_well(project, tmp_path):
         "no GPU is visible",
         "GB of disk are free",
         "1 tables, 4 artefacts",
-        "2 datasets, label tables and meta-sets are what their manifests say",
+        "2 artefacts are what their manifests say",
+        "2 artefacts are made of what lies there now",
+        "0 tables and audits are what their receipts say",
         "2 of 3 artefacts are made",
         f"DVC remote shelf: {tmp_path / 'shelf'}",
     ):
@@ -202,7 +203,7 @@ def test_a_flipped_byte_in_the_data(project):
     code, said = doctor()
     assert code == 3
     assert says_what_to_do(said, "labels.parquet: sha256 is", "dvc fetch")
-    assert "1 datasets, label tables" in said
+    assert "1 artefacts are what their manifests say" in said
 
 
 def test_what_is_being_made_and_what_was_stopped(project):

@@ -194,7 +194,6 @@ class Targets:
     def _manifest(self, data):
         (self.folder / "artefact").mkdir(exist_ok=True)
         self._file("artefact/manifest.json", data)
-        open_stored.cache_clear()
         open_stored(self.folder / "artefact")
 
     def _parquet(self, data):

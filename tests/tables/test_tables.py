@@ -17,9 +17,10 @@ from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import Page, Run
 from cmw_pipeline.config.document import read_document
-from cmw_pipeline.engine.flags import unless_current
+from cmw_pipeline.data.outside import lineage
+from cmw_pipeline.engine import Seen
 from cmw_pipeline.errors import ConfigError, IntegrityError
-from cmw_pipeline.io.manifests import file_entry, publish, sealed
+from cmw_pipeline.io.manifests import file_entry, is_stored, publish, sealed
 from cmw_pipeline.io.receipts import is_current
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.stages.table import make_table
@@ -74,7 +75,17 @@ def fake_runs(root, plan, table="small", skip=(), **notes):
         cell = Cell.parse(run.name)
         value = VALUES.get(cell.method, VALUES["cmw-net"])[cell.seed]
         fake_run(root, run, rows_of(value, value + 1), SECONDS.get(cell.method, 12.0), **notes)
+        fake_line(root, run)
     return artefact
+
+
+def fake_line(root, artefact):
+    """Put something in the place of all that an artefact is made from."""
+    for source in artefact.inputs.values():
+        fake_line(root, source)
+        if not is_stored(source, root):
+            with publish(source, {}, root):
+                pass
 
 
 def fake_weighting(root, artefact):
@@ -183,17 +194,17 @@ def test_a_partial_table_lies_apart_leaves_the_whole_one_and_never_counts_as_don
     plan = a_plan(tmp_path)
     artefact = fake_runs(tmp_path, plan)
     make_table(artefact, tmp_path)
-    assert is_current(artefact, tmp_path)
+    assert is_current(artefact, lineage(tmp_path))
     kept = {file: file.read_bytes() for file in (tmp_path / "results").rglob("small*") if file.is_file()}
     run = artefact.inputs[role(plan, "mw-net", 2)]
     (tmp_path / run.manifest).rename(tmp_path / "away")
-    assert not is_current(artefact, tmp_path)
+    assert not is_current(artefact, lineage(tmp_path))
     page = make_table(artefact, tmp_path)
     assert page == tmp_path / "results" / "partial" / "small" / "small.md"
     assert "not made yet" in page.read_text()
     assert {file: file.read_bytes() for file in kept} == kept
     (tmp_path / "away").rename(tmp_path / run.manifest)
-    assert is_current(artefact, tmp_path)
+    assert is_current(artefact, lineage(tmp_path))
     assert make_table(artefact, tmp_path) == tmp_path / "results" / "small.md"
     assert not page.parent.exists()
 
@@ -202,10 +213,10 @@ def test_a_page_of_the_future_that_is_not_current_is_dated_before_its_flag(tmp_p
     plan = a_plan(tmp_path)
     artefact = fake_runs(tmp_path, plan)
     page = make_table(artefact, tmp_path)
-    assert unless_current(artefact, tmp_path) == []
+    assert Seen(plan, tmp_path).changes(artefact) == []
     page.write_text("another text")
     os.utime(page, (4e9, 4e9))
-    (flag,) = unless_current(artefact, tmp_path)
+    (flag,) = Seen(plan, tmp_path).changes(artefact)
     assert page.stat().st_mtime < (tmp_path / flag).stat().st_mtime <= time.time() + 1
 
 
@@ -216,9 +227,9 @@ def test_a_table_of_which_a_file_was_edited_or_removed_is_not_current(tmp_path, 
     file = tmp_path / "results" / f"small{ending}"
     with file.open("ab") as stream:
         stream.write(b"x")
-    assert not is_current(artefact, tmp_path)
+    assert not is_current(artefact, lineage(tmp_path))
     file.unlink()
-    assert not is_current(artefact, tmp_path)
+    assert not is_current(artefact, lineage(tmp_path))
 
 
 def test_a_table_of_runs_of_another_content_is_not_current(tmp_path):
@@ -229,7 +240,7 @@ def test_a_table_of_runs_of_another_content_is_not_current(tmp_path):
     manifest = json.loads(path.read_text())
     manifest["files"]["rows.parquet"]["sha256"] = "0" * 64
     path.write_text(json.dumps(manifest))
-    assert not is_current(artefact, tmp_path)
+    assert not is_current(artefact, lineage(tmp_path))
 
 
 def test_nothing_made_yet(tmp_path):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cmw_pipeline.config import Plan, load
-from cmw_pipeline.engine import unless_current
+from cmw_pipeline.engine import Seen
 from tests.support.processes import environment
 from tests.support.project import cmw, made, new_project
 
@@ -51,7 +51,8 @@ def project(tmp_path, monkeypatch):
 
 
 def flags():
-    return unless_current(Plan(load()).audit("mine"))
+    plan = Plan(load())
+    return Seen(plan).changes(plan.audit("mine"))
 
 
 def test_an_imported_dataset_is_audited_with_all_that_its_columns_say(project):
@@ -95,7 +96,7 @@ def test_labels_bent_from_data_that_have_changed_are_refused(project):
     save(project.root / "mine.csv", seed=1)
     made("import", "mine.csv", "--again")
     code, said = cmw("audit", "mine/sym-0.2")
-    assert code == 3 and "made of other data" in said and "cmw inject mine/sym-0.2" in said
+    assert code == 3 and "made from another content" in said and "cmw inject mine/sym-0.2" in said
 
 
 def test_what_was_imported_stays_where_the_new_data_do_not_fit(project):

@@ -8,11 +8,6 @@ As of a table, the path does not change with the content; see there.
 """
 
 
-def data_of_audit(wildcards):
-    """The manifests of what is audited."""
-    return [s.manifest for s in plan.audit(wildcards.audit).inputs.values()]
-
-
 rule audits:
     """Every audit of audits:."""
     input:
@@ -22,8 +17,8 @@ rule audits:
 rule audit:
     """Look for wrong labels: {wildcards.audit}."""
     input:
-        ancient(data_of_audit),
-        plan=lambda w: engine.unless_current(plan.audit(w.audit)),
+        ancient(lambda w: seen.inputs(plan.audit(w.audit))),
+        changed=lambda w: seen.changes(plan.audit(w.audit)),
     output:
         page=report(
             "results/audit/{audit}.html",

@@ -5,6 +5,7 @@ import sys
 from cmw_pipeline import engine
 
 plan = engine.Plan(engine.params_of_this_run())
+seen = engine.Seen(plan)  # what lies there
 asked = set()  # tables whose cost was said
 
 
@@ -23,23 +24,22 @@ wildcard_constraints:
 
 def made_from(stage):
     """The manifests that an artefact of this stage is made from."""
-
-    def inputs(wildcards):
-        artefact = plan.resolve(stage, f"{stage}/{wildcards.name}-{wildcards.digest}")
-        return [source.manifest for source in artefact.inputs.values()]
-
-    return ancient(inputs)
+    return ancient(lambda w: seen.inputs(seen.artefact(stage, **w)))
 
 
-def rows_and_functions(wildcards):
+def changes(stage):
+    """Reasons to make it again."""
+    return lambda w: seen.changes(seen.artefact(stage, **w))
+
+
+def rows_and_functions(w):
     """The manifests that a table is made from; a dry run says what the missing ones will cost."""
-    if workflow.dryrun and wildcards.table not in asked:
-        asked.add(wildcards.table)
-        print(*engine.still_to_come(plan, wildcards.table), sep="\n", file=sys.stderr)
-    return [source.manifest for source in plan.table(wildcards.table).inputs.values()]
+    if workflow.dryrun and w.table not in asked:
+        asked.add(w.table)
+        print(*engine.still_to_come(w.table, seen), sep="\n", file=sys.stderr)
+    return seen.inputs(plan.table(w.table))
 
 
 def planned(*stages):
     """The manifests of all artefacts of these stages that the built tables need."""
-    found = plan.artefacts  # not asked in a cluster's jobs
-    return lambda _: [a.manifest for a in found().values() if a.stage in stages]
+    return lambda _: seen.planned(*stages)

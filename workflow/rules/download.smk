@@ -9,6 +9,7 @@ rule download:
     """Get a dataset's images and labels as published."""
     input:
         made_from("download"),
+        changed=changes("download"),
     output:
         "results/download/{name}-{digest}/manifest.json",
     log:

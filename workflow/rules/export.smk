@@ -9,6 +9,7 @@ rule export:
     """Take the learned weighting function out of a run."""
     input:
         made_from("export"),
+        changed=changes("export"),
     output:
         manifest="results/export/{name}-{digest}/manifest.json",
         figure=report(

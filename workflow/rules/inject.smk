@@ -9,6 +9,7 @@ rule inject:
     """Bend a dataset's labels."""
     input:
         made_from("inject"),
+        changed=changes("inject"),
     output:
         "results/inject/{name}-{digest}/manifest.json",
     log:

@@ -9,6 +9,7 @@ use rule inject as metaset with:
     """Choose the trustworthy samples."""
     input:
         made_from("metaset"),
+        changed=changes("metaset"),
     output:
         "results/metaset/{name}-{digest}/manifest.json",
     log:

@@ -3,8 +3,8 @@
 Input:  the rows of all its cells, the weighting functions it draws
 Output: results/<table>.md, .parquet, figures, and <table>.manifest.json, written last
 
-A table's path does not change with its content: where its receipt names another plan than today's, the
-rule has one more input, newer than everything.
+A table's path does not change with its content: where its receipt does not name what is asked and what lies
+there now, the rule has one more input, newer than the page.
 """
 
 
@@ -12,7 +12,7 @@ rule table:
     """Render {wildcards.table}."""
     input:
         ancient(rows_and_functions),
-        plan=lambda w: engine.unless_current(plan.table(w.table)),
+        changed=lambda w: seen.changes(plan.table(w.table)),
     output:
         report("results/{table}.md", caption="../report/table.rst", category="Tables"),
         report(

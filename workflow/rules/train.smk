@@ -11,6 +11,7 @@ rule train:
     """Train one classifier by one method."""
     input:
         made_from("train"),
+        changed=changes("train"),
     output:
         "results/train/{name}-{digest}/manifest.json",
     log:

@@ -9,6 +9,7 @@ use rule train as transfer with:
     """Train one classifier under a weighting function learned elsewhere."""
     input:
         made_from("transfer"),
+        changed=changes("transfer"),
     output:
         "results/transfer/{name}-{digest}/manifest.json",
     log:

@@ -8,10 +8,11 @@ import pandas as pd
 from cmw_pipeline.config.contracts import Raw
 from cmw_pipeline.config.datasets import DatasetFacts
 from cmw_pipeline.config.origins import ImageFiles
+from cmw_pipeline.data.layouts import READERS, stamp
 from cmw_pipeline.data.listings import STRAY, missing, printable
-from cmw_pipeline.data.raw import write_files
+from cmw_pipeline.data.raw import Folder, write_files, write_folder
 from cmw_pipeline.data.sources.asked import Asked, Notes
-from cmw_pipeline.data.survey import LEAK, READERS, copies, survey
+from cmw_pipeline.data.survey import LEAK, copies, survey
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.tables import write_table
 from cmw_pipeline.types import TEST, TRAIN
@@ -34,6 +35,7 @@ def write(facts: DatasetFacts, origin: ImageFiles, form: str | None, asked: Aske
         raise missing(Path(facts.name) if asked.local is None else asked.local, facts)
     root = asked.local.resolve()
     listing = READERS[origin.layout](root, facts)
+    seen = stamp(root, listing.good)  # before any is read: one that changes meanwhile is noticed
     files, faults = survey(root, listing, asked.workers)
     faults = pd.concat([faults, copies(files)])
     report = asked.side / Raw.FAULTS
@@ -47,8 +49,10 @@ def write(facts: DatasetFacts, origin: ImageFiles, form: str | None, asked: Aske
     notes = asked.verified(asked.local, _leak(files, faults))
     write_files(asked.out, {str(name): files[name].to_numpy() for name in files})
     write_table(asked.out / Raw.FAULTS, faults, Raw.FAULTS.columns)
+    write_folder(asked.out, Folder(root, imported=False))
     return notes | {
         "root": str(root),
+        "stamp": seen,
         "class_names": list(listing.class_names),
         "faults": {str(reason): int(n) for reason, n in faults["fault"].value_counts().items()},
     }
