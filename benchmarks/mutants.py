@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOMS = ("meta", "methods", "bias", "io", "stages")
 KILLED = ("killed", "timeout", "segfault")
-FIRST = "cmw_pipeline.bias.symmetric.x_draw__mutmut_1"
+FIRST = "cmw_pipeline.bias.long_tail.x_draw__mutmut_1"
 """Any one: there is no command that finds the mutants and the tests of each, and tries none."""
 MUTMUT = str(Path(sys.executable).with_name("mutmut"))
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from cmw_pipeline.cli import main
 from cmw_pipeline.data.raw import read_files, read_labels, read_vectors
+from cmw_pipeline.io.manifests import open_stored
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +70,7 @@ def test_pictures_are_listed_where_they_are(project):
     (raw,) = (project / "results" / "download").iterdir()
     assert read_files(raw)["path"].to_pylist()[:2] == ["cat/0.png", "cat/1.png"]
     assert not list(raw.glob("*.png"))
+    assert open_stored(raw).manifest["notes"]["root"] == str((project / "pictures").resolve())
     assert "pets: 6 cells" in right("check")
 
 

@@ -181,6 +181,20 @@ def test_images_are_mixed_by_the_lambda_of_the_objective():
     torch.testing.assert_close(ready.images, lam * images + (1 - lam) * images[partners])
 
 
+@pytest.mark.parametrize(("alpha", "low", "high"), [(0.05, 0.9, 1.0), (50.0, 0.5, 0.65)])
+def test_the_meta_batch_is_mixed_by_an_alpha_of_its_own_and_so_are_its_labels(alpha, low, high):
+    made = method(num_classes=4, weighting={"meta_mixup": alpha})
+    images, labels = torch.randn(12, 1, 8, 8), torch.arange(12) % 4
+    drawn = [made.prepare_meta(Batch(images, labels, torch.arange(12))) for _ in range(200)]
+    assert low <= np.mean([float(batch.evidence["lam"]) for batch in drawn]) <= high
+    lam, partners = drawn[0].evidence["lam"], drawn[0].evidence["partners"]
+    torch.testing.assert_close(drawn[0].images, lam * images + (1 - lam) * images[partners])
+    logits = np.random.default_rng(0).normal(size=(12, 4))
+    own, theirs = (entropy(logits, np.eye(4)[of.numpy()]) for of in (labels, labels[partners]))
+    expected = (float(lam) * own + (1 - float(lam)) * theirs).mean()
+    assert float(made.meta_objective(torch.from_numpy(logits), drawn[0])) == pytest.approx(expected, rel=1e-5)
+
+
 # --- the teacher's batch norm
 
 
