@@ -92,6 +92,9 @@ class Lineage:
         """
         key = str(artefact.path)
         if key not in self._open:
+            if not is_stored(artefact, self.root):
+                hint = f"make it first: `cmw {artefact.stage} {artefact.name}`"
+                raise IntegrityError(f"{artefact.path}: there is no finished artefact here", hint)
             stored = open_stored(self.root / artefact.path)
             if stored.manifest["digest"] != artefact.digest:
                 raise IntegrityError(f"{stored.path}: holds the artefact {stored.manifest['digest']}")

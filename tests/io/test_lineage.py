@@ -72,6 +72,9 @@ def test_what_is_not_there_contradicts_nothing_and_is_a_gap(root):
     line = seen(root)
     assert line.stale(METASET) is None
     assert line.gaps(METASET) == {str(BIASED.path): BIASED}
+    with pytest.raises(IntegrityError, match="no finished artefact") as raised:
+        line.open_inputs(METASET)
+    assert "`cmw inject set/asym-0.4`" in raised.value.hint
     make(root, RAW, labels="2")
     make(root, BIASED, labels="2")
     assert seen(root).stale(METASET).artefact == METASET
