@@ -49,7 +49,7 @@ def test_a_newcomer_with_a_folder(folder):
     (folder / "my-pictures" / "dark" / "3.png").unlink(missing_ok=True)
     (folder / "my-pictures" / "bright" / "3.png").unlink(missing_ok=True)
     code, said = cmw("audit", "mine", "--fast", "--backbone", "none")
-    assert code == 3 and "3.png" in said and "--again" in said
+    assert code == 3 and "3.png" in said and "cmw download mine" in said
 
 
 def test_columns_of_text_become_a_feature_for_each_value(tmp_path, monkeypatch):

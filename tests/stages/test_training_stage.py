@@ -130,7 +130,6 @@ def project(tmp_path_factory):
 
 def poison(project, root, clean, flipped):
     """A copy of the project in which every clean label on disk, raw ones too, is wrong."""
-    shutil.copytree(project.root / "results" / "metaset", root / "results" / "metaset")
     other = Project(root)
     images, labels, split = read_digits()
     with publish(other.plan.download("digits"), {}, root) as draft:
@@ -142,6 +141,12 @@ def poison(project, root, clean, flipped):
     with publish(artefact, inputs, root) as draft:
         frame = table.assign(clean_label=clean(table["clean_label"]), is_flipped=flipped)
         write_table(draft.path / "labels.parquet", frame, Biased.LABELS.columns)
+    inputs["biased"] = open_stored(root / artefact.path)
+    for rule in ("clean-3", "lowest-4"):  # the same samples as before, of the labels that are there now
+        kept = other.plan.metaset(f"{BIASED}/{rule}")
+        with publish(kept, {role: inputs[role] for role in kept.inputs}, root) as draft:
+            shutil.copy(project.root / kept.path / "metaset.parquet", draft.path)
+            draft.notes |= open_stored(project.root / kept.path).manifest["notes"]
     return other
 
 
