@@ -397,9 +397,11 @@ def test_mixed_machines_are_said_and_their_costs_not_compared(tmp_path):
 def test_rows_that_would_print_a_wrong_number_are_refused(tmp_path, rows, words):
     plan = a_plan(tmp_path)
     artefact = plan.table("small")
-    fake_run(tmp_path, artefact.inputs[role(plan, "erm", 0)], rows)
-    with pytest.raises(IntegrityError, match=words):
+    run = artefact.inputs[role(plan, "erm", 0)]
+    fake_run(tmp_path, run, rows)
+    with pytest.raises(IntegrityError, match=words) as refused:
         make_table(artefact, tmp_path)
+    assert refused.value.message.startswith(f"{tmp_path / run.path}: ")
 
 
 def test_a_damaged_run_is_refused_not_missing(tmp_path):
