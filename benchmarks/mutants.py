@@ -73,7 +73,7 @@ def known_reasons(path):
     if path is None or not path.exists():
         return {}
     before = json.loads(path.read_text())["survivors"]
-    return {(s["function"], *s["change"]): s["reason"] for s in before}
+    return {(s["function"], *s["change"]): s.get("reason", "") for s in before}
 
 
 def main():

@@ -219,7 +219,7 @@ def test_a_damaged_file_is_named_with_the_way_out(tmp_path, file, damage):
     with pytest.raises(IntegrityError) as raised:
         open_stored(stored.path)
     assert str(stored.path / file) in raised.value.message
-    assert "dvc fetch" in (raised.value.hint or "")
+    assert f"remove {stored.path}" in raised.value.hint and "dvc fetch" in raised.value.hint
     assert raised.value.exit_code == 3
 
 

@@ -98,7 +98,16 @@ class Cube(torch.autograd.Function):
         return 3 * ctx.saved_tensors[0] ** 2 * move
 
 
-@pytest.mark.parametrize("tail", [F.gelu, lambda z: torch.add(z, z, alpha=2), overwritten, Cube.apply])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        F.gelu,
+        lambda z: torch.add(z, z, alpha=2),
+        overwritten,
+        Cube.apply,
+        lambda z: torch.cat([Cube.apply(z), Cube.apply(z)], dim=1),
+    ],
+)
 def test_without_a_rule_it_falls_back_and_is_still_exact(tail):
     forward, direction = passes(Odd(tail), size=2)
     with pytest.raises(NoRule):

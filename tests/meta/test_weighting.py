@@ -392,6 +392,29 @@ def test_a_path_with_nothing_at_it_is_refused(tmp_path):
         load_weighting(tmp_path / "nowhere")
 
 
+def test_the_published_state_dict_is_the_function_that_it_holds(tmp_path):
+    """One hidden layer, and a head a scale: 0 for large classes, 1 for small, 2 for moderate ones."""
+    rng, heads = np.random.default_rng(0), {"small": 1, "moderate": 2, "large": 0}
+    state = {
+        "feature.layer.0.weight": rng.normal(size=(100, 1)),
+        "feature.layer.0.bias": rng.normal(size=100),
+    }
+    for k in range(3):
+        state[f"classfier.layers.{k}.0.weight"] = rng.normal(size=(1, 100)) / 10
+        state[f"classfier.layers.{k}.0.bias"] = rng.normal(size=1)
+    torch.save({name: torch.tensor(value).float() for name, value in state.items()}, tmp_path / "vnet.pth")
+    weigh = load_weighting(tmp_path / "vnet.pth").for_classes([10, 100, 1000])
+    losses = np.array([0.3, 2.0, 40.0])
+    hidden = np.maximum(
+        losses[:, None] * state["feature.layer.0.weight"].T + state["feature.layer.0.bias"], 0
+    )
+    for label, scale in enumerate(("small", "moderate", "large")):
+        head = f"classfier.layers.{heads[scale]}.0"
+        expected = 1 / (1 + np.exp(-(hidden @ state[f"{head}.weight"].T + state[f"{head}.bias"])[:, 0]))
+        found = weigh(torch.tensor(losses).float(), torch.full((3,), label))
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 class Canary:
     def __init__(self, path):
         self.path = path

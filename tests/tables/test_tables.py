@@ -15,7 +15,7 @@ import pytest
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.cell import Cell
-from cmw_pipeline.config.contracts import Page, Run
+from cmw_pipeline.config.contracts import Page, Run, Weighting
 from cmw_pipeline.config.document import read_document
 from cmw_pipeline.data.outside import lineage
 from cmw_pipeline.engine import Seen
@@ -220,6 +220,24 @@ def test_a_page_of_the_future_that_is_not_current_is_dated_before_its_flag(tmp_p
     assert page.stat().st_mtime < (tmp_path / flag).stat().st_mtime <= time.time() + 1
 
 
+@pytest.mark.parametrize("groups", [["small", "moderate", "large"], ["all classes"]])
+def test_what_a_run_learned_stands_beside_the_published_function_where_the_groups_are_the_same(
+    tmp_path, groups
+):
+    run = "cifar10/asym-0.4/cmw-net/cifar-noise/seed0"
+    artefact = fake_runs(tmp_path, a_plan(tmp_path, beside_published_weighting=run))
+    curves = pd.DataFrame({"loss": [0.0, 1.0]} | {name: [0.9, 0.1] for name in groups})
+    with publish(artefact.inputs[f"weighting:{run}"], {}, tmp_path) as draft:
+        curves.to_csv(draft.path / Weighting.CURVE, index=False)
+    if len(groups) < 3:
+        with pytest.raises(ConfigError, match="has the groups all classes; published are small, moderate"):
+            make_table(artefact, tmp_path)
+        return
+    page = make_table(artefact, tmp_path)
+    assert "](small-beside-published.png)" in page.read_text()
+    assert (page.parent / "small-beside-published.png").is_file()
+
+
 @pytest.mark.parametrize("ending", [".md", ".parquet", ".png", ".manifest.json"])
 def test_a_table_of_which_a_file_was_edited_or_removed_is_not_current(tmp_path, ending):
     artefact = fake_runs(tmp_path, a_plan(tmp_path))
@@ -397,9 +415,11 @@ def test_mixed_machines_are_said_and_their_costs_not_compared(tmp_path):
 def test_rows_that_would_print_a_wrong_number_are_refused(tmp_path, rows, words):
     plan = a_plan(tmp_path)
     artefact = plan.table("small")
-    fake_run(tmp_path, artefact.inputs[role(plan, "erm", 0)], rows)
-    with pytest.raises(IntegrityError, match=words):
+    run = artefact.inputs[role(plan, "erm", 0)]
+    fake_run(tmp_path, run, rows)
+    with pytest.raises(IntegrityError, match=words) as refused:
         make_table(artefact, tmp_path)
+    assert refused.value.message.startswith(f"{tmp_path / run.path}: ")
 
 
 def test_a_damaged_run_is_refused_not_missing(tmp_path):
