@@ -39,6 +39,6 @@ $(BIN)/cmw: requirements.lock pyproject.toml
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	python3 -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode -r requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	touch $@
