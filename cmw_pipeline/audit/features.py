@@ -20,7 +20,7 @@ from cmw_pipeline.config.schema import Picture
 from cmw_pipeline.data.own import OwnData
 from cmw_pipeline.data.own.look import digest
 from cmw_pipeline.data.pictures import Unreadable, decode, in_full, read_bytes
-from cmw_pipeline.data.vectors import Scale
+from cmw_pipeline.data.scale import Scale
 from cmw_pipeline.data.workers import in_workers
 from cmw_pipeline.errors import ConfigError, IntegrityError, SystemFault
 from cmw_pipeline.io.checkpoints import read_state_dict

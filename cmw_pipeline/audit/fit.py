@@ -14,7 +14,8 @@ from cmw_pipeline.config.methods import Method as Options
 from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.config.weightings import MetaLearned
 from cmw_pipeline.data.loader import ImageStore, Store
-from cmw_pipeline.data.vectors import Scale, VectorStore
+from cmw_pipeline.data.scale import Scale
+from cmw_pipeline.data.vectors import VectorStore
 from cmw_pipeline.methods.base import Problem
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.assemble import new_model, new_state

@@ -18,7 +18,7 @@ from cmw_pipeline.audit.features import View, frozen_network, read_pictures, res
 from cmw_pipeline.audit.fit import Samples, probabilities
 from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.config.schema import Recipe
-from cmw_pipeline.data.vectors import Scale
+from cmw_pipeline.data.scale import Scale
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import save_tensors

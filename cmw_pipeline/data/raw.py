@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cmw_pipeline.config.contracts import Raw
 from cmw_pipeline.config.plain_files import plain
-from cmw_pipeline.data.vectors import Scale
+from cmw_pipeline.data.scale import Scale
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.tables import Columns, read_arrow, read_columns, write_array, write_columns

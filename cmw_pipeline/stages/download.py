@@ -10,7 +10,6 @@ from cmw_pipeline.data.raw import read_folder
 from cmw_pipeline.data.sources import write_dataset
 from cmw_pipeline.data.sources.asked import Asked, Notes
 from cmw_pipeline.data.sources.label_file import write_labels
-from cmw_pipeline.data.sources.pretrained import write_pretrained
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.runtime.workers import decode_workers
 from cmw_pipeline.stages.base import Job
@@ -47,6 +46,8 @@ def run(job: DownloadJob, *, local: Path | None = None, accept_unverified: bool 
 def _written(job: DownloadJob, asked: Asked) -> Notes:
     request = job.request
     if isinstance(request, PretrainedRequest):
+        from cmw_pipeline.data.sources.pretrained import write_pretrained  # loads torch
+
         return write_pretrained(PRETRAINED[request.pretrained], asked)
     facts = FACTS[request.source]
     if isinstance(request, LabelFileRequest):

@@ -7,7 +7,7 @@ from cmw_pipeline.config.contracts import DatasetRequest, Raw
 from cmw_pipeline.data.layouts import stamp
 from cmw_pipeline.data.own import UNKNOWN, OwnData
 from cmw_pipeline.data.raw import Folder, write_files, write_folder, write_vectors
-from cmw_pipeline.data.vectors import Scale
+from cmw_pipeline.data.scale import Scale
 from cmw_pipeline.io.tables import Columns, write_columns
 from cmw_pipeline.stages.base import Job
 from cmw_pipeline.types import TEST, TRAIN

@@ -11,7 +11,7 @@ from cmw_pipeline.audit.fit import Part, Samples, Way, fit, probabilities
 from cmw_pipeline.audit.scores import TrajectoryMargin
 from cmw_pipeline.config.methods import Method
 from cmw_pipeline.config.schema import Recipe
-from cmw_pipeline.data.vectors import Scale
+from cmw_pipeline.data.scale import Scale
 from cmw_pipeline.errors import Preempted
 from cmw_pipeline.runtime.signals import StopRequest
 

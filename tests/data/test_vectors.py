@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from cmw_pipeline.config.schema import Network
 from cmw_pipeline.data.loader import Draws
-from cmw_pipeline.data.vectors import Scale, VectorStore
+from cmw_pipeline.data.scale import Scale
+from cmw_pipeline.data.vectors import VectorStore
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.models.registry import build
 

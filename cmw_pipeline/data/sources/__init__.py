@@ -1,20 +1,18 @@
 """Where data come from: one module an origin, each with a function that fills a folder from it."""
 
-from collections.abc import Callable
-from typing import Any
+from pkgutil import resolve_name
 
 from cmw_pipeline.config.datasets import DatasetFacts
 from cmw_pipeline.config.origins import Archives, Bundled, ImageFiles, OwnVectors
-from cmw_pipeline.data.sources import archive, bundled, image_files, own_vectors
 from cmw_pipeline.data.sources.asked import Asked, Notes
 
-WRITERS: dict[type, Callable[[DatasetFacts, Any, str | None, Asked], Notes]] = {
-    Archives: archive.write,
-    Bundled: bundled.write,
-    ImageFiles: image_files.write,
-    OwnVectors: own_vectors.write,
+WRITERS: dict[type, str] = {
+    Archives: "archive",
+    Bundled: "bundled",
+    ImageFiles: "image_files",
+    OwnVectors: "own_vectors",
 }
-"""By the type of a dataset's origin."""
+"""Module by the type of an origin; imported when it is needed, as that of image files loads torch."""
 
 
 def write_dataset(facts: DatasetFacts, form: str | None, asked: Asked) -> Notes:
@@ -30,4 +28,6 @@ def write_dataset(facts: DatasetFacts, form: str | None, asked: Asked) -> Notes:
         IntegrityError: the bytes are not the published ones, or not a dataset.
         SystemFault: no mirror can be reached, or a file cannot be read or written.
     """
-    return WRITERS[type(facts.origin)](facts, facts.origin, form, asked)
+    write = resolve_name(f"{__name__}.{WRITERS[type(facts.origin)]}:write")
+    notes: Notes = write(facts, facts.origin, form, asked)
+    return notes
