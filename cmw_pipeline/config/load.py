@@ -3,6 +3,7 @@
 import datetime
 import functools
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,19 @@ def _describe(detail: ErrorDetails, raw: Any) -> Problem:
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         return where, f"unknown key{nearest(str(detail['loc'][-1]), _allowed_beside(detail['loc']))}"
+    if detail["type"] == "union_tag_invalid":
+        return where, _unknown_kind(detail)
     if detail["type"] == "missing":
         return where, f"the key {detail['loc'][-1]!r} is missing"
     return where, message + _found(detail["type"], detail["input"], message)
+
+
+def _unknown_kind(detail: ErrorDetails) -> str:
+    """A kind that is not there; a weighting in the place of a method is told where it goes."""
+    kind, known = str(detail["ctx"]["tag"]), re.findall("'(.*?)'", detail["ctx"]["expected_tags"])
+    if kind in WeightingBase.kinds and kind not in known:
+        return f"{kind} is a weighting: write `kind: erm, weighting: {{kind: {kind}, ...}}`"
+    return f"there is no kind {short(kind)}{nearest(kind, known)}"
 
 
 def _found(expected: str, given: Any, message: str) -> str:

@@ -141,7 +141,13 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
         (
             "methods.cmw-net.kind",
             "cwm-net",
-            "does not match any of the expected tags: 'soft-labels', ",
+            "methods.cmw-net: there is no kind 'cwm-net'; there are: active-bias, ",
+        ),
+        ("methods.cmw-net.kind", "em", "methods.cmw-net: there is no kind 'em'; did you mean 'erm'?"),
+        (
+            "methods.erm",
+            {"kind": "mw-net", "label": "MW-Net", "meta_set": "lowest-10"},
+            "methods.erm: mw-net is a weighting: write `kind: erm, weighting: {kind: mw-net, ...}`",
         ),
         (
             "methods.erm",
@@ -151,7 +157,7 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
         (
             "methods.cmw-net.weighting.kind",
             "cwm-net",
-            "methods.cmw-net.weighting: Input tag 'cwm-net' found using 'kind' does not match any of",
+            "methods.cmw-net.weighting: there is no kind 'cwm-net'; did you mean 'cmw-net'?",
         ),
         (
             "methods.erm.weighting",
