@@ -8,7 +8,7 @@ of rows that it does not name the recipe is not published, or is another paper's
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,15 @@ def is_published_recipe(table: str, recipe: Mapping[str, Any]) -> bool:
         (rows["table"] == table) & (rows["network"] == asked["name"]) & (rows["epochs"] == recipe["epochs"])
     )
     return bool(same.any())
+
+
+def of_unknown_recipe(table: str, methods: Sequence[str]) -> list[str]:
+    """Those methods of a published table whose recipe is not published, or is another paper's."""
+    rows = pd.read_csv(_RECIPES)
+    sourced = {
+        method for methods in rows.loc[rows["table"] == table, "rows"] for method in methods.split("; ")
+    }
+    return [method for method in methods if method not in named]
 
 
 def lookup(table: str, metric: str) -> dict[tuple[str, str, str], Published]:

@@ -20,7 +20,7 @@ from cmw_pipeline.tables.aggregate import (
     summaries,
 )
 from cmw_pipeline.tables.markdown import MISSING, grid, plain, prose, value, winners
-from cmw_pipeline.tables.published import Published, lookup, printed_column
+from cmw_pipeline.tables.published import Published, lookup, of_unknown_recipe, printed_column
 from cmw_pipeline.tables.risk import RISK_NOTE, risk_sections
 
 _SMOKE, _FAR = "†", "‡"
@@ -231,6 +231,12 @@ def _published_notes(layout: Layout, known: dict[tuple[str, str, str], Published
     strangers = [row.text for r, row in enumerate(layout.rows) if r not in matched]
     if strangers:
         yield f"Not in {layout.published}, by label: {plain(', '.join(strangers))}."
+    labels = [row.label for r, row in enumerate(layout.rows) if r in matched]
+    if unsourced := of_unknown_recipe(str(layout.published), labels):
+        yield (
+            "The network and epochs behind the published values of these rows are not published, or another"
+            f" paper's; they may differ from ours: {plain(', '.join(unsourced))}."
+        )
     for (row, column), theirs in matches.items():
         if theirs is not None and theirs.note:
             yield f"Published {plain(layout.rows[row].text)} at {layout.columns[column].text}: {theirs.note}."

@@ -331,6 +331,12 @@ def test_a_label_that_matches_nothing_published_is_said(tmp_path):
     assert "- Not in table2, by label: CMW-Net with CE loss." in text
 
 
+def test_rows_whose_published_recipe_is_not_known_are_named(tmp_path):
+    text = make_table(a_plan(tmp_path, published="table2").table("small"), tmp_path).read_text()
+    (said,) = [row for row in text.splitlines() if "are not published, or another paper's" in row]
+    assert said.endswith("ours: ERM, MW-Net.")  # CMW-Net's own code has its recipe
+
+
 def test_a_row_that_is_only_quoted_is_shown_and_says_why(tmp_path):
     quoted = {"Forward": "Nobody knows it."}
     plan = a_plan(tmp_path, published="table2", quoted=quoted, biases=["asym-0.4", "asym-0.3"])
