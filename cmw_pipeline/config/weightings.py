@@ -1,8 +1,8 @@
 """Options of every weighting: how much each sample's loss counts; ``kind`` says which one."""
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cmw_pipeline.config.fields import Count, Epoch, MetaName, Model, NonNegative, Positive, RunName
 
@@ -65,10 +65,34 @@ class ClassBalanced(WeightingBase):
 class MetaLearned(WeightingBase):
     """What the weightings share that learn on a meta-set."""
 
-    meta_set: MetaName = Field(description="clean-K, lowest-K, random-min or labelled")
+    meta_set: MetaName = Field(description="clean-K, lowest-K, any-K, random-min or labelled")
     meta_batch: Count = 100
     meta_every: Count = Field(1, description="iterations from one meta step to the next")
     meta_mixup: NonNegative = Field(0.0, description="α of the meta batch's mixup; 0: none")
+    meta_loss: Literal["labels", "dac-mr", "clid-mu"] = Field(
+        "labels",
+        description="by the labels of the meta-set, or by none: two views of a picture are predicted alike"
+        " (DAC-MR), or what has like features is (CLID-MU)",
+    )
+    meta_strong_view: Literal["weak", "strong"] = Field(
+        "strong", description="DAC-MR's second view: with AutoAugment, or another weak one"
+    )
+
+    @property
+    def meta_views(self) -> tuple[Literal["weak", "strong"], ...]:
+        """How the images of a meta batch are shown."""
+        return ("weak", self.meta_strong_view) if self.meta_loss == "dac-mr" else ("weak",)
+
+    @model_validator(mode="after")
+    def _meta_loss_fits(self) -> Self:
+        if self.meta_loss == "labels" and self.meta_set.startswith("any-"):
+            raise ValueError(
+                f"{self.meta_set} takes samples whatever their labels, and a meta loss by labels needs right "
+                "ones; give meta_loss: dac-mr or clid-mu, or another meta_set"
+            )
+        if self.meta_loss != "labels" and self.meta_mixup:
+            raise ValueError(f"meta_mixup mixes labels, and {self.meta_loss} reads none; leave it out")
+        return self
 
 
 class L2rw(MetaLearned):

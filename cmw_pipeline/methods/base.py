@@ -9,7 +9,6 @@ In an epoch the loop calls ``begin_epoch``, ``between_epochs`` and ``turns``; th
 ``prepare``, the forward pass, ``observe``, the meta step where one is due, and ``objective``.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,7 +21,7 @@ from torch import nn
 
 from cmw_pipeline.config.contracts import File
 from cmw_pipeline.config.methods.base import MethodBase
-from cmw_pipeline.methods.mixup import draw_lambda, draw_partners, mix
+from cmw_pipeline.methods.mixup import mix
 from cmw_pipeline.methods.problem import Problem as Problem
 from cmw_pipeline.methods.weightings.base import Weigh as Weigh
 from cmw_pipeline.methods.weightings.base import Weighting
@@ -176,22 +175,12 @@ class Method(nn.Module):
         return self.objective(logits, batch, weigh)
 
     def prepare_meta(self, batch: Batch) -> Batch:
-        """The meta batch as the meta loss sees it: mixed, where the weighting asks for that."""
-        alpha, device = self.weighting.meta_mixup, batch.images.device
-        if not alpha:
-            return batch
-        lam, partners = draw_lambda(alpha, device), draw_partners(len(batch.labels), device)
-        evidence = {"lam": lam, "partners": partners}
-        return dataclasses.replace(batch, images=mix(batch.images, partners, lam), evidence=evidence)
+        """The meta batch as the meta loss sees it: mixed, or in two views."""
+        return self.weighting.meta_loss.prepare(batch)
 
     def meta_objective(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """The meta loss: mean cross-entropy of the prediction, with labels mixed as the images were."""
-        guess = self.prediction(logits)
-        own = F.cross_entropy(guess, batch.labels)
-        if not batch.evidence:
-            return own
-        lam, partners = batch.evidence["lam"], batch.evidence["partners"]
-        return lam * own + (1 - lam) * F.cross_entropy(guess, batch.labels[partners])
+        """The meta loss of the prediction; the weighting says which one."""
+        return self.weighting.meta_loss.of(self.prediction(logits), batch)
 
     def prediction(self, logits: torch.Tensor) -> torch.Tensor:
         """(B, K) of what the head gives in training mode: the mean of experts, the first K outputs."""

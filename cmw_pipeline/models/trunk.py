@@ -1,6 +1,8 @@
 """A classifier without its output layer: start it from other weights, keep it as it is."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +22,20 @@ def freeze_trunk(model: nn.Module) -> None:
     for tower in _towers(model):
         for name, parameter in tower.named_parameters():
             parameter.requires_grad_(name.startswith(_HEAD))
+
+
+@contextlib.contextmanager
+def features_noted(model: nn.Module, notes: MutableMapping[str, torch.Tensor]) -> Iterator[None]:
+    """Meanwhile every pass of a classifier leaves its (B, F) features, detached, as ``features``."""
+
+    def note(head: nn.Module, given: tuple[Any, ...]) -> None:
+        notes["features"] = given[0].detach()
+
+    handle = model.get_submodule("classifier").register_forward_pre_hook(note)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def load_trunk(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:

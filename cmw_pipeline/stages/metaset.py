@@ -21,8 +21,8 @@ def run(job: Job[MetaSetRequest]) -> None:
 
     ``clean-K`` draws K samples of each clean class, from those that a long tail removed first and then
     from training; training leaves out every index of this table. ``lowest-K``, ``random-min`` and
-    ``labelled`` pick from the training set while it trains: their table is empty, and only checked to be
-    possible.
+    ``labelled`` pick from the training set while it trains, as ``any-K`` does: their table is empty, and
+    only checked to be possible.
 
     Raises:
         ConfigError: a class has too few samples for the rule, or the clean labels are not known.
@@ -35,6 +35,8 @@ def run(job: Job[MetaSetRequest]) -> None:
         per_class = rule.per_class
         rng = stream(job.request.seed, "metaset", rule.name)
         chosen = _held_out(table, per_class, num_classes, rng, name)
+    elif rule.kind == "any":
+        per_class = _enough(table, rule.per_class or 1, name)
     else:
         per_class = _available(table, rule.per_class, num_classes, name)
     metaset = {"index": table["index"][chosen], "label": table["clean_label"][chosen]}
@@ -97,6 +99,17 @@ def _available(table: Columns, per_class: int | None, num_classes: int, name: st
         raise ConfigError(
             f"{name}: class {counts.argmin()} has {counts.min()} training samples; {needed} are needed",
             hint,
+        )
+    return needed
+
+
+def _enough(table: Columns, needed: int, name: str) -> int:
+    """How many training samples the rule takes in all."""
+    there = int((table["split"] == TRAIN).sum())
+    if there < needed:
+        raise ConfigError(
+            f"{name}: there are {there} training samples; {needed} are needed",
+            f"write any-K with K at most {there}",
         )
     return needed
 

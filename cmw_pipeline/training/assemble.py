@@ -93,7 +93,8 @@ def _meta(options: Options, inputs: Inputs) -> Meta | None:
     if not isinstance(weighting, MetaLearned):
         return None
     per_class = inputs["metaset"].manifest["notes"]["per_class"]
-    return Meta(parse_meta(weighting.meta_set), per_class, weighting.meta_batch, weighting.meta_every)
+    rule, views = parse_meta(weighting.meta_set), weighting.meta_views
+    return Meta(rule, per_class, weighting.meta_batch, weighting.meta_every, views)
 
 
 def _problem(inputs: Inputs, train: Split, images: OpenImages, store: Store) -> Problem:
@@ -194,8 +195,9 @@ def share(task: Task, state: TrainState, team: Team) -> tuple[Task, TrainState]:
     """
     if team.size == 1:
         return task, state
-    if not state.method.facts.divisible or state.method.weighting.meta_mixup:
-        name = f"{type(state.method).__name__} {'with meta_mixup ' * state.method.facts.divisible}"
+    if not (state.method.facts.divisible and state.method.weighting.meta_loss.divisible):
+        with_it = "with its meta loss " * state.method.facts.divisible
+        name = f"{type(state.method).__name__} {with_it}"
         raise ConfigError(f"{name}trains on one process only", "start it without torchrun")
     sizes = [task.recipe.batch_size, *([task.meta.batch_size] if task.meta else [])]
     if any(size % team.size for size in sizes):

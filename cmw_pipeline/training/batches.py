@@ -21,12 +21,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Meta:
-    """Where meta batches come from. ``per_class`` is the resolved number of images a class."""
+    """Where meta batches come from. ``per_class`` is the resolved number of images a class, or in all."""
 
     rule: MetaRule
     per_class: int
     batch_size: int
     every: int
+    views: tuple[View, ...] = ("weak",)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def meta_plan(task: Task, epoch: int, steps: int, meta_rows: torch.Tensor) -> Ep
     size = min(task.meta.batch_size, len(pool))
     rng = stream(task.seed, "meta-batches", epoch)
     store = task.store
-    plan = EpochPlan.draw(pool, size, steps, task.recipe.augment, rng, 1, store.size)
+    plan = EpochPlan.draw(pool, size, steps, task.recipe.augment, rng, len(task.meta.views), store.size)
     return plan.to(meta_rows.device)
 
 
@@ -116,7 +117,9 @@ def pick_meta_rows(task: Task, epoch: int, meta: Meta, logits: torch.Tensor | No
         return torch.arange(task.num_train, len(task.labels), device=labels.device)
     if meta.rule.kind == "labelled":
         return task.problem.labelled.nonzero()[:, 0]
-    if meta.rule.kind == "random":
+    if meta.rule.kind == "any":
+        rows = stream(task.seed, "meta-set").permutation(task.num_train)[: meta.per_class]
+    elif meta.rule.kind == "random":
         rng = stream(task.seed, "meta-set", epoch)
         rows = random_per_class(labels.cpu().numpy(), meta.per_class, rng)
     else:
@@ -153,7 +156,7 @@ def upcoming(
         for plan, views in zip(plans[number], turns[number].views, strict=True):
             yield from _asks(task, plan, step, views)
         if metas is not None and task.meta is not None and (iteration + place - start) % task.meta.every == 0:
-            yield from _asks(task, metas, place, ("weak",))
+            yield from _asks(task, metas, place, task.meta.views)
 
 
 def _asks(task: Task, plan: EpochPlan, step: int, views: tuple[View, ...]) -> Iterator[Ask]:

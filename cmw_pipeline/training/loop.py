@@ -116,7 +116,7 @@ def _step(
     batch = turn.batch(task, step)
     meta_batch = None
     if metas is not None and task.meta is not None and state.iteration % task.meta.every == 0:
-        meta_batch = show(task, metas, state.step)
+        meta_batch = show(task, metas, state.step, task.meta.views)
     iterations.run(batch, meta_batch)
     state.step += 1
     state.iteration += 1

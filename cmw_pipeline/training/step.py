@@ -1,5 +1,9 @@
 """One training step: virtual step, meta step, real step."""
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
@@ -8,6 +12,7 @@ from cmw_pipeline.meta.lookahead import lookahead_gradient
 from cmw_pipeline.meta.optimizers import Sgd
 from cmw_pipeline.meta.tangent import Forward, LowMemoryForward, copied_buffers
 from cmw_pipeline.methods.base import Batch, Method
+from cmw_pipeline.models.trunk import features_noted
 from cmw_pipeline.training.optim import Optimizer
 
 
@@ -86,18 +91,30 @@ def meta_step(
     if method.facts.steps_as_optimizer:
         assert isinstance(optimizer, Sgd), "the stage refuses others"
         lr, drift = optimizer.as_plain()
-    gradient = lookahead_gradient(
-        forward,
-        lambda z: method.virtual_objective(z, batch),
-        meta_batch.images,
-        lambda z: method.meta_objective(z, meta_batch),
-        lr,
-        method.theta(batch),
-        drift,
-    )
+    with _with_features(meta_batch, forward.model, method) as judge:
+        gradient = lookahead_gradient(
+            forward,
+            lambda z: method.virtual_objective(z, batch),
+            judge.images,
+            lambda z: method.meta_objective(z, judge),
+            lr,
+            method.theta(batch),
+            drift,
+        )
     if check_finite:
         _check(torch.stack([g.sum() for g in gradient]).sum(), "the meta-gradient", batch)
     method.learn(gradient)
+
+
+@contextlib.contextmanager
+def _with_features(batch: Batch, model: nn.Module, method: Method) -> Iterator[Batch]:
+    """The meta batch, whose evidence tells what the output layer was last given, where that is read."""
+    if not method.weighting.meta_loss.reads_features:
+        yield batch
+        return
+    evidence = dict(batch.evidence)
+    with features_noted(model, evidence):
+        yield dataclasses.replace(batch, evidence=evidence)
 
 
 def _check(value: torch.Tensor, what: str, batch: Batch) -> None:

@@ -159,6 +159,7 @@ def test_what_a_bias_is_made_from(name, inputs):
     [
         ("clean-10", MetaRule("clean", 10)),
         ("lowest-1", MetaRule("lowest", 1)),
+        ("any-1000", MetaRule("any", 1000)),
         ("random-min", MetaRule("random", None)),
     ],
 )

@@ -219,7 +219,9 @@ def test_unknown_clean_labels_of_test_rows_do_not_matter(plan, tmp_path):
     assert np.bincount(meta["label"]).tolist() == [5] * 10
 
 
-@pytest.mark.parametrize(("rule", "per_class"), [("random-min", 10), ("lowest-1", 1), ("lowest-10", 10)])
+@pytest.mark.parametrize(
+    ("rule", "per_class"), [("random-min", 10), ("lowest-1", 1), ("lowest-10", 10), ("any-50", 50)]
+)
 def test_run_time_rules_write_an_empty_table(plan, tmp_path, rule, per_class):
     table = biased_by(plan, tmp_path, "lt-4")
     assert table[table["split"] == TRAIN]["label"].value_counts().min() == 10
@@ -237,6 +239,15 @@ def test_run_time_rules_count_given_labels(plan, tmp_path):
     with pytest.raises(ConfigError, match=rf"has {smallest} training samples; 40 are needed") as caught:
         chosen(plan, tmp_path, "asym-0.5/lowest-40")
     assert caught.value.hint == f"write lowest-K with K at most {smallest}"
+
+
+def test_any_k_counts_training_samples_whatever_their_labels(plan, tmp_path):
+    table = biased_by(plan, tmp_path, "asym-1")
+    there = int((table["split"] == TRAIN).sum())
+    assert chosen(plan, tmp_path, f"asym-1/any-{there}")[1].manifest["notes"]["per_class"] == there
+    with pytest.raises(ConfigError, match=rf"there are {there} training samples; {there + 1} are") as caught:
+        chosen(plan, tmp_path, f"asym-1/any-{there + 1}")
+    assert caught.value.hint == f"write any-K with K at most {there}"
 
 
 @pytest.mark.parametrize("rule", ["random-min", "lowest-1"])

@@ -161,7 +161,8 @@ def task(kind="erm/cmw-net", seed=0, recipe=None, **changes):
     weighting = opts.weighting
     if isinstance(weighting, MetaLearned):
         rule = parse_meta(weighting.meta_set)
-        meta = Meta(rule, rule.per_class or 4, weighting.meta_batch, weighting.meta_every)
+        views = weighting.meta_views
+        meta = Meta(rule, rule.per_class or 4, weighting.meta_batch, weighting.meta_every, views)
     first_logits = torch.from_numpy(rng.normal(size=(TRAIN, CLASSES)).astype(np.float32))
     candidates = torch.from_numpy(np.random.default_rng(1).random((TRAIN, CLASSES)) < 0.3)
     candidates[torch.arange(TRAIN), torch.from_numpy(labels[:TRAIN])] = True

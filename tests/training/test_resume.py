@@ -19,6 +19,8 @@ VARIANTS = [
     ("erm/cmw-net", {"weighting": {"meta_set": "lowest-3", "start_epoch": 1}}),
     ("erm/cmw-net", {"weighting": {"meta_set": "random-min"}}),
     ("erm/cmw-net", {"weighting": {"levels": "bounded", "level_power": 2.0}}),
+    ("erm/cmw-net", {"weighting": {"meta_set": "any-12", "meta_loss": "dac-mr"}}),
+    ("erm/mw-net", {"weighting": {"meta_set": "any-12", "meta_loss": "clid-mu"}}),
     ("erm/mcw", {"start_epoch": 1}),
     ("soft-labels/cmw-net", {"start_epoch": 1, "memory": 0.9, "weighting": {"meta_mixup": 1.0}}),
     ("soft-labels/cmw-net", {"partner_weight": "permuted", "teacher_until": 2}),

@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from cmw_pipeline.config.weightings import MetaLearned, WeightingBase
+from cmw_pipeline.config.weightings import WeightingBase
+from cmw_pipeline.methods.meta_loss import meta_loss
 from cmw_pipeline.methods.problem import Problem
 
 
@@ -70,7 +71,7 @@ class Weighting(nn.Module):
     def __init__(self, options: WeightingBase, problem: Problem) -> None:
         super().__init__()
         self.first_epoch = options.start_epoch
-        self.meta_mixup = options.meta_mixup if isinstance(options, MetaLearned) else 0.0
+        self.meta_loss = meta_loss(options)
 
     def weights(self, losses: torch.Tensor, labels: torch.Tensor) -> Weights:
         """The weights of the real step, from (B,) detached losses and the labels they are of."""
