@@ -70,9 +70,7 @@ def is_published_recipe(table: str, recipe: Mapping[str, Any]) -> bool:
 def of_unknown_recipe(table: str, methods: Sequence[str]) -> list[str]:
     """Those methods of a published table whose recipe is not published, or is another paper's."""
     rows = pd.read_csv(_RECIPES)
-    sourced = {
-        method for methods in rows.loc[rows["table"] == table, "rows"] for method in methods.split("; ")
-    }
+    named = "; ".join(rows.loc[rows["table"] == table, "rows"]).split("; ")
     return [method for method in methods if method not in named]
 
 
