@@ -164,8 +164,10 @@ def _audited(data: "OwnData", asked: Any, folder: Path, name: str, backbone: str
 def import_(ctx: click.Context, /, place: Path, name: str | None, again: bool, **options: Any) -> None:
     """Make a dataset of your own one of the project, for every bias, method and table.
 
-    PATH is as for `cmw audit`. Pictures stay where they are. params/NAME.yaml says how it is trained on.
+    PATH is as for `cmw audit`. Pictures stay where they are. params/NAME.yaml, which
+    the parameters then include, says how it is trained on.
     """
+    from cmw_pipeline.config.document import including
     from cmw_pipeline.io.atomic import write_text
     from cmw_pipeline.stages import own
 
@@ -175,9 +177,12 @@ def import_(ctx: click.Context, /, place: Path, name: str | None, again: bool, *
         hint = "choose another: --name NAME; or --again, where its data have changed"
         raise ConfigError(f"there is a dataset {name} already, or {file}", hint)
     data = read(place, options, params.bias_seed)
+    more = None if again else including(ctx.obj, file)
     path = _imported(params, name, data, again)
     if not again:
         write_text(file, own.parameters(name, data))
+    if more:
+        write_text(ctx.obj, more)
     train = int((data.rows["split"] == "train").sum())
     classes, test = len(data.class_names), len(data.rows) - train
     click.echo(f"{path}: {classes} classes, {train} to train on, {test} to test")

@@ -1,4 +1,4 @@
-"""The parameter file and the folder beside it, read as one document of YAML 1.2; ``like`` is filled in."""
+"""The parameter file and those that it includes, read as one document of YAML 1.2; ``like`` is filled in."""
 
 import difflib
 import functools
@@ -20,6 +20,8 @@ from cmw_pipeline.config.fields import over
 from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.errors import ConfigError
 
+INCLUDE = "include"
+"""The key of the main file that lists the files and folders that are read with it."""
 WITH_LIKE = ("methods", "recipes")
 """The sections whose entries may say ``like: NAME``."""
 _MAX_BYTES = 1_000_000
@@ -58,7 +60,7 @@ class Document:
 
 
 def read_document(path: Path | str) -> Document:
-    """Read ``NAME.yaml`` and, where there is such a folder, every YAML file in ``NAME/``.
+    """Read a parameter file, and what its list ``include`` names: files, and folders of YAML files.
 
     Raises:
         ConfigError: a file cannot be read or is not strict YAML; a name stands in two of them; ``like`` names
@@ -68,7 +70,8 @@ def read_document(path: Path | str) -> Document:
     values = read_yaml(path)
     files: dict[tuple[str, ...], Path] = {}
     if isinstance(values, dict):
-        values = _merged([(path, values), *_beside(path)], files)
+        included = values.pop(INCLUDE, [])
+        values = _merged([(path, values), *_included(path, included)], files)
     problems: list[Problem] = []
     parents: dict[tuple[str, str], str] = {}
     for section in WITH_LIKE:
@@ -84,7 +87,7 @@ def read_document(path: Path | str) -> Document:
 
 
 def listing(path: Path, document: Document, problems: list[Problem]) -> str:
-    """All problems, one a line; those of a file of the folder with its name."""
+    """All problems, one a line; those of an included file with its name."""
     shown = []
     for place, text in problems[:40]:
         file = document.file_of(place)
@@ -198,21 +201,45 @@ def read_yaml(path: Path) -> Any:
 # --- several files
 
 
-def _beside(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Each file of the folder ``NAME/`` with what it says."""
-    folder = path.with_suffix("")
-    if folder == path or not folder.is_dir():
-        return
+def _included(path: Path, listed: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Each file that the list of a main file names, with what it says."""
+    if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
+        raise ConfigError(f"{path}: include: should be a list of files and folders, such as [params]")
+    files = dict.fromkeys(file for entry in listed for file in _files(path.parent / entry))
+    for file in files:
+        values = read_yaml(file)
+        if not isinstance(values, dict | None):
+            raise ConfigError(f"{file}: should have sections: methods, recipes, tables, ...")
+        if values and INCLUDE in values:
+            raise ConfigError(f"{file}: include: only the main file has this key", f"write it in {path}")
+        yield file, values or {}
+
+
+def including(path: Path, file: Path) -> str | None:
+    """The text of a main file that includes one file more; None where that one is included.
+
+    Raises:
+        ConfigError: only a person can add it.
+    """
+    listed = read_yaml(path).get(INCLUDE, [])
+    places = [path.parent / entry for entry in listed]
+    if file in places or file.parent in places:
+        return None
+    text, name = path.read_text(encoding="utf-8"), file.relative_to(path.parent)
+    if listed or text.lstrip().startswith("{"):
+        raise ConfigError(f"{path} does not include {name}", f"add {name} to its list `include`")
+    return f"{text.rstrip()}\n{INCLUDE}:\n- {name}\n"
+
+
+def _files(place: Path) -> list[Path]:
+    """A file, or the YAML files of a folder, in order."""
+    if not place.is_dir():
+        return [place]
     try:
-        listed = sorted(folder.iterdir())
+        listed = sorted(place.iterdir())
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be read: {error.strerror}") from None
-    for file in listed:
-        if file.suffix in (".yaml", ".yml") and not file.name.startswith("."):
-            values = read_yaml(file)
-            if not isinstance(values, dict | None):
-                raise ConfigError(f"{file}: should have sections: methods, recipes, tables, ...")
-            yield file, values or {}
+        raise ConfigError(f"{place}: cannot be read: {error.strerror}") from None
+    return [file for file in listed if file.suffix in (".yaml", ".yml") and not file.name.startswith(".")]
 
 
 def _merged(parts: list[tuple[Path, dict[str, Any]]], files: dict[tuple[str, ...], Path]) -> dict[str, Any]:

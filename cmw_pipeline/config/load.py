@@ -26,7 +26,7 @@ _SCALARS = {bool: "switch", int: "number", float: "number", datetime.date: "date
 
 
 def load(path: Path | str = "params.yaml") -> Params:
-    """Read and validate a parameter file, with the files of the folder beside it.
+    """Read and validate a parameter file, with the files that it includes.
 
     Raises:
         ConfigError: it cannot be read, is not YAML, or does not fit the schema; lists all problems.

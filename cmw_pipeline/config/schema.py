@@ -281,6 +281,9 @@ class Table(Model):
 class Params(Model):
     """All of ``params.yaml``."""
 
+    include: Distinct[str] = Field(
+        default=[], description="files, and folders of YAML files, that are read with this one"
+    )
     build: Distinct[TableName] = Field(description="the tables that `snakemake` and `dvc repro` make")
     seeds: Some[Seed] = Field(description="training seeds; one run each")
     bias_seed: Seed = Field(description="seed of every bias and meta-set draw; not of training")

@@ -17,6 +17,7 @@ from cmw_pipeline.errors import ConfigError
 ROOT = Path(__file__).parents[2]
 SHIPPED = [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))]
 MAIN = """
+include: [params]
 build: [small]
 seeds: [0]
 bias_seed: 1
@@ -63,19 +64,39 @@ def with_recipes(text):
 # --- one document
 
 
-def test_the_folder_of_a_files_name_is_part_of_it(folder):
+def test_what_is_included_is_part_of_it(folder):
     one = folder / "elsewhere" / "all.yaml"
     one.parent.mkdir()
-    one.write_text(MAIN + MORE)
+    one.write_text(MAIN.replace("include: [params]\n", "") + MORE)
     assert load() == load(one)
     assert [*Plan(load()).artefacts()] == [*Plan(load(one)).artefacts()]
 
 
-def test_a_file_of_another_name_has_a_folder_of_its_own_or_none(folder):
-    Path("own.yaml").write_text(MAIN)
-    assert "own.yaml: 3 problems" in refusal("own.yaml")
-    shutil.copytree("params", "own")
-    assert load("own.yaml") == load("params.yaml")
+def test_a_file_that_includes_nothing_is_read_alone(folder):
+    alone = MAIN.replace("include: [params]\n", "")
+    Path("params.yaml").write_text(alone)
+    assert "params.yaml: 3 problems" in refusal()
+    Path("own").mkdir()
+    Path("own/study.yaml").write_text(MAIN.replace("[params]", "[../params/more.yaml, ../params]"))
+    Path("params.yaml").write_text(MAIN)
+    assert load("own/study.yaml") == load("params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ("params", "params.yaml: include: should be a list of files and folders, such as [params]"),
+        ("[1]", "params.yaml: include: should be a list of files and folders, such as [params]"),
+        ("[parms]", "parms: no such file"),
+        ("[params, params/own.yaml]", "params/own.yaml: no such file"),
+    ],
+)
+def test_what_cannot_be_included_is_one_line(folder, listed, expected):
+    Path("params.yaml").write_text(MAIN.replace("[params]", listed))
+    assert refusal().startswith(expected)
+    Path("params.yaml").write_text(MAIN)
+    Path("params/own.yaml").write_text("include: [more.yaml]")
+    assert refusal().startswith("params/own.yaml: include: only the main file has this key")
 
 
 def test_a_file_of_ones_own_in_the_folder_is_part_of_it_and_scraps_of_editors_are_not(folder):

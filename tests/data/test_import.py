@@ -1,5 +1,6 @@
 """`cmw import`: a dataset of one's own goes through the stages like any other."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cmw_pipeline.cli import main
+from cmw_pipeline.config.document import read_document
 from cmw_pipeline.data.raw import read_files, read_labels, read_vectors
 from cmw_pipeline.io.manifests import open_stored
 
@@ -72,6 +74,19 @@ def test_pictures_are_listed_where_they_are(project):
     assert not list(raw.glob("*.png"))
     assert open_stored(raw).manifest["notes"]["root"] == str((project / "pictures").resolve())
     assert "pets: 6 cells" in right("check")
+
+
+def test_parameters_that_include_nothing_include_what_was_imported(project):
+    save_vectors(project / "mine.npz")
+    alone = json.dumps(read_document(project / "params.yaml").values)
+    (project / "params.yaml").write_text(alone)
+    done = cmw("import", "mine.npz")
+    assert done.exit_code == 2 and "add params/mine.yaml to its list `include`" in done.stderr
+    assert not (project / "results").exists()
+    lines = [f"{key}: {json.dumps(value)}" for key, value in json.loads(alone).items()]
+    (project / "params.yaml").write_text("\n".join(lines))
+    right("import", "mine.npz")
+    assert "mine: 6 cells" in right("check")
 
 
 def test_nothing_is_imported_by_halves(project):

@@ -75,10 +75,11 @@ def test_parameters_that_are_no_file_or_never_end_are_one_line_and_code_2(projec
     (project / "folder").mkdir()
     with (project / "large.yaml").open("wb") as large:
         large.truncate(2**30)
-    if name == "params/extra.yaml":  # beside params.yaml
+    if name == "params/extra.yaml":  # included
         (project / "params").mkdir()
         os.mkfifo(project / name)
         name = "params.yaml"
+        (project / name).write_text("include: [params]")
     done = CliRunner().invoke(main, ["--params", name, "check"])
     assert done.exit_code == 2
     (line,) = [line for line in done.output.splitlines() if line and not line.startswith(("Usage", "Try"))]

@@ -149,7 +149,7 @@ def test_an_experiment_changes_one_value_of_a_file_of_the_folder(project):
     main, noise = project.root / "params.yaml", project.root / "params" / "noise.yaml"
     noise.parent.mkdir()
     noise.write_text(NOISE)
-    main.write_text(re.sub(r"^biases:.*\n", "", main.read_text(), flags=re.MULTILINE))
+    main.write_text(re.sub(r"^biases:.*\n", "include: [params]\n", main.read_text(), flags=re.MULTILINE))
     stages = (project.root / "dvc.yaml").read_text()
     (project.root / "dvc.yaml").write_text(
         stages.replace("- params.yaml:", "- params.yaml:\n      - params/noise.yaml:")
