@@ -144,6 +144,9 @@ class Method(nn.Module):
         """(B,) how sure a prediction is, of (B, K) logits in evaluation mode: the largest probability."""
         return logits.double().softmax(dim=1).amax(dim=1)
 
+    def finish(self, network: nn.Module) -> None:
+        """Change the trained network, or its teacher, once, before it is tested for the last time."""
+
     def leaves(self) -> Mapping[File, torch.Tensor]:
         """What a finished run leaves beside the files that every run leaves; nothing."""
         return {}

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from cmw_pipeline.config.methods.tasks import SatSelective as Options
-from cmw_pipeline.methods.base import Batch, Problem
+from cmw_pipeline.methods.base import Batch, Problem, Weigh
 from cmw_pipeline.methods.parts.abstaining import Abstaining
 
 
@@ -12,12 +12,13 @@ class SatSelective(Abstaining):
     """Cross-entropy with the target t on the given label and 1 - t on abstaining (Huang et al.).
 
     ``trust`` (N,) is t: it starts at 1 and, from the first active epoch on, averages the probability of the
-    label among the K classes. Of the published (N, K) targets no other entry is ever read.
+    label among the K classes. Of the published (N, K) targets no other entry is ever read. The entropy is
+    that of the K classes; the code of Feng et al. has −Σ p z there, which has no floor.
     """
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
-        self.memory = options.memory
+        self.memory, self.entropy = options.memory, options.entropy
         self.trust = nn.Buffer(torch.ones(self.num_samples))
 
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
@@ -32,3 +33,11 @@ class SatSelective(Abstaining):
         log_p = logits.log_softmax(dim=1)
         trust = self.trust[batch.rows]
         return -(trust * log_p.gather(1, batch.labels[:, None])[:, 0] + (1 - trust) * log_p[:, -1])
+
+    def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
+        """The weighted mean of the losses; all entropies count alike."""
+        loss = super().objective(logits, batch, weigh)
+        if not (self.entropy and self.active):
+            return loss
+        log_p = self.prediction(logits).log_softmax(dim=1)
+        return loss - self.entropy * (log_p.exp() * log_p).sum(dim=1).mean()

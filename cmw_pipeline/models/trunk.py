@@ -13,15 +13,36 @@ from cmw_pipeline.models.twins import Twins
 _HEAD = "classifier."
 
 
+class StillBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation by the statistics that it has, in training mode too: of a frozen trunk."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        training, self.training = self.training, False
+        out: torch.Tensor = super().forward(x)
+        self.training = training
+        return out
+
+
+def output_layer(model: nn.Module) -> nn.Linear:
+    """The linear layer from features to logits."""
+    layer = model.get_submodule("classifier")
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
 def _towers(model: nn.Module) -> list[nn.Module]:
     return list(model.towers) if isinstance(model, Twins) else [model]
 
 
 def freeze_trunk(model: nn.Module) -> None:
-    """Leave only the parameters of the output layer, or of each tower's, to be trained."""
+    """Leave only the parameters of the output layer, or of each tower's, to be trained; all else is still."""
     for tower in _towers(model):
         for name, parameter in tower.named_parameters():
             parameter.requires_grad_(name.startswith(_HEAD))
+        for name, module in tower.named_modules():
+            if type(module) is nn.BatchNorm2d and not name.startswith(_HEAD):
+                module.__class__ = StillBatchNorm
 
 
 @contextlib.contextmanager

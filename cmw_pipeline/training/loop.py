@@ -134,7 +134,11 @@ def _refuse_infinite(state: TrainState) -> None:
 def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> None:
     _refuse_infinite(state)
     began, recipe = time.monotonic(), task.recipe
-    due = (state.epoch + 1) % recipe.evaluate_every == 0 or state.epoch + 1 == recipe.epochs
+    last = state.epoch + 1 == recipe.epochs
+    if last:
+        for network in filter(None, (state.model, state.teacher and state.teacher.module)):
+            state.method.finish(network)
+    due = last or (state.epoch + 1) % recipe.evaluate_every == 0
     scores = _test_scores(task, state) if due else {}
     record: Record = {
         "epoch": state.epoch,

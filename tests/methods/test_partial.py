@@ -271,3 +271,85 @@ def test_cmw_net_trains_on_what_proden_says(project):
     right = (seen["label"] == seen["clean_label"]).mean()
     drawn = (seen["label_drawn"] == seen["clean_label"]).mean()
     assert right > drawn + 0.2
+
+
+# --- other losses of candidate sets
+
+
+def problem_of(sets):
+    candidates = torch.tensor(sets)
+    return Problem(candidates.shape[1], candidates.int().argmax(dim=1), candidates=candidates)
+
+
+def losses_of(kind, sets, logits, passes=1, **changes):
+    """The losses of a method in its last of so many passes over the same logits."""
+    method = build(options(kind, **changes), problem_of(sets), seed=0)
+    batch = Batch(torch.zeros(len(logits), 1, 8, 8), method_labels(sets), torch.arange(len(logits)))
+    for _ in range(passes):
+        method.observe(logits, batch)
+    return method.losses(logits, batch), method
+
+
+def method_labels(sets):
+    return torch.tensor(sets).int().argmax(dim=1)
+
+
+ALONE = [[False, True, False, False], [True, False, False, False]]
+SOME = [[True, True, False, False], [False, True, True, True]]
+EVERY = [[True] * 4] * 2
+LOGITS = torch.tensor([[0.5, -1.0, 2.0, 0.1], [-1.0, -2.0, -0.5, 3.0]])
+
+
+@pytest.mark.parametrize(("kind", "passes"), [("cc", 1), ("cavl", 1), ("cavl", 2)])
+def test_a_lone_candidate_is_a_label(kind, passes):
+    found, _ = losses_of(kind, ALONE, LOGITS, passes)
+    torch.testing.assert_close(
+        found, torch.nn.functional.cross_entropy(LOGITS, method_labels(ALONE), reduction="none")
+    )
+
+
+def test_cc_is_the_log_probability_of_the_candidates():
+    found, _ = losses_of("cc", SOME, LOGITS)
+    p = LOGITS.softmax(dim=1)
+    torch.testing.assert_close(found, -torch.stack([p[0, :2].sum(), p[1, 1:].sum()]).log())
+    torch.testing.assert_close(losses_of("cc", EVERY, LOGITS)[0], torch.zeros(2), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["cc", "cavl"])
+def test_which_other_class_has_which_logit_makes_no_difference(kind):
+    swapped = LOGITS.clone()
+    swapped[0, [2, 3]] = LOGITS[0, [3, 2]]
+    torch.testing.assert_close(losses_of(kind, SOME, LOGITS, 2)[0], losses_of(kind, SOME, swapped, 2)[0])
+
+
+def test_cavl_starts_even_and_then_trusts_the_candidate_of_the_largest_activation_value():
+    first, _ = losses_of("cavl", SOME, LOGITS, 1)
+    log_p = LOGITS.log_softmax(dim=1)
+    torch.testing.assert_close(first, -torch.stack([log_p[0, :2].mean(), log_p[1, 1:].mean()]))
+    second, _ = losses_of("cavl", SOME, LOGITS, 2)
+    torch.testing.assert_close(second, -torch.stack([log_p[0, 0], log_p[1, 3]]))
+
+
+def test_cavl_never_chooses_another_class_where_all_candidates_have_negative_logits():
+    logits = torch.tensor([[-1.0, -2.0, 0.5]])
+    _, method = losses_of("cavl", [[True, True, False]], logits, 1)
+    assert method.targets.tolist() == [[1.0, 0.0, 0.0]]
+
+
+def test_lws_weighs_the_classes_on_either_side_by_their_probabilities():
+    first, method = losses_of("lws", SOME, LOGITS, 1, beta=2.0)
+    allowed = torch.tensor(SOME)
+    sides = torch.where(allowed, torch.sigmoid(-LOGITS), 2 * torch.sigmoid(LOGITS))
+    torch.testing.assert_close(first, sides.mean(dim=1))
+    for side in (allowed, ~allowed):
+        torch.testing.assert_close((method.class_weights * side).sum(dim=1), torch.ones(2))
+    p = LOGITS.softmax(dim=1)
+    torch.testing.assert_close(method.class_weights[0, 0], p[0, 0] / p[0, :2].sum())
+    second, _ = losses_of("lws", SOME, LOGITS, 2, beta=2.0)
+    torch.testing.assert_close(second, (method.class_weights * sides).sum(dim=1))
+
+
+def test_lws_without_other_classes_has_candidates_alone():
+    found, method = losses_of("lws", EVERY, LOGITS, 2)
+    torch.testing.assert_close(found, (LOGITS.softmax(dim=1) * torch.sigmoid(-LOGITS)).sum(dim=1))
+    assert torch.isfinite(method.class_weights).all()

@@ -68,6 +68,57 @@ def test_jensen_shannon_starts_as_cross_entropy(batch):
     torch.testing.assert_close(found, cross_entropy, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("pi", [0.1, 0.5, 0.9])
+def test_with_equal_views_the_generalised_divergence_is_that_of_one(batch, pi):
+    logits, labels = batch
+    found = said("gjs", torch.cat([logits, logits]), labels, pi=pi)
+    torch.testing.assert_close(found, said("jensen-shannon", logits, labels, pi=pi))
+
+
+def test_the_generalised_divergence_of_two_views_by_its_parts(batch):
+    logits, labels = batch
+    other, pi = logits.flip(0), 0.3
+    parts = F.one_hot(labels, K).double(), logits.softmax(dim=1), other.softmax(dim=1)
+    shares = pi, (1 - pi) / 2, (1 - pi) / 2
+    m = sum(share * part for share, part in zip(shares, parts, strict=True))
+    of_parts = [
+        share * torch.special.xlogy(part, part / m).sum(dim=1)
+        for share, part in zip(shares, parts, strict=True)
+    ]
+    expected = sum(of_parts) / (-(1 - pi) * math.log(1 - pi))
+    torch.testing.assert_close(said("gjs", torch.cat([logits, other]), labels, pi=pi), expected)
+
+
+def cores(epoch, **changes):
+    counts = torch.arange(K).repeat_interleave(COUNTS)
+    method = build(options("cores", **changes), Problem(K, counts), seed=0)
+    method.begin_epoch(epoch)
+    return method
+
+
+def of_cores(method, logits, labels):
+    return method.objective(logits, Batch(torch.zeros(len(labels), 1, 8, 8), labels, labels), method.weigh)
+
+
+def test_cores_rewards_confidence_more_and_more(batch):
+    logits, labels = batch
+    given = F.cross_entropy(logits, labels)
+    even = -logits.log_softmax(dim=1).mean()
+    for epoch, beta in ((0, 0.0), (2, 0.0), (4, 1.0), (6, 2.0), (9, 2.0)):
+        method = cores(epoch, beta=2.0, reward_from=2, ramp_epochs=4, sieve_from=20)
+        torch.testing.assert_close(of_cores(method, logits, labels), given - beta * even)
+
+
+def test_cores_leaves_out_labels_that_are_less_probable_than_classes_are(batch):
+    logits, labels = batch
+    given = F.cross_entropy(logits, labels, reduction="none")
+    even = -logits.log_softmax(dim=1).mean(dim=1)
+    kept = given <= even
+    assert 0 < int(kept.sum()) < len(labels)
+    method = cores(5, beta=2.0, reward_from=0, ramp_epochs=1, sieve_from=5)
+    torch.testing.assert_close(of_cores(method, logits, labels), (given - 2 * even)[kept].mean())
+
+
 @pytest.mark.parametrize("rate", [0.3, 0.0, -0.2])
 def test_label_smoothing_is_cross_entropy_with_the_smoothed_label(batch, rate):
     logits, labels = batch

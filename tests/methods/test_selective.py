@@ -257,6 +257,15 @@ def test_sat_that_remembers_everything_is_cross_entropy_of_all_outputs():
     torch.testing.assert_close(loss_of(sat, Z, BATCH), nn.functional.cross_entropy(Z, Y))
 
 
+def test_the_entropy_of_sat_is_that_of_the_k_classes_beside_the_weighted_loss():
+    plain, ours = method("sat-selective"), method("sat-selective", entropy=0.5)
+    p = Z[:, :3].softmax(dim=1)
+    entropy = -(p * p.log()).sum(dim=1).mean()
+    torch.testing.assert_close(loss_of(ours, Z, BATCH), loss_of(plain, Z, BATCH) + 0.5 * entropy)
+    waiting = method("sat-selective", entropy=0.5, start_epoch=1)
+    torch.testing.assert_close(loss_of(waiting, Z, BATCH), nn.functional.cross_entropy(Z[:, :3], Y))
+
+
 def test_selective_net_by_hand():
     selection, auxiliary = torch.tensor([[0.3], [-1.2]]), torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.0, 0.0]])
     logits = torch.cat([Z[:, :3], selection, auxiliary], dim=1)

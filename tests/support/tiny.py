@@ -46,6 +46,8 @@ SMALL_META = {"meta_set": "clean-2", "meta_batch": 4}
 METHOD_OPTIONS = {
     "active-bias": {"start_epoch": 1},
     "co-teaching": {"forget_rate": 0.4},
+    "cores": {"reward_from": 0, "ramp_epochs": 2, "sieve_from": 1},
+    "crt": {"first": {"method": "erm"}},
     "deep-gamblers": {"start_epoch": 0},
     "dividemix": {"start_epoch": 1, "batch_size": 4},
     "dynamic-loss": {"start_epoch": 1, "ranks": 5},
@@ -67,7 +69,7 @@ WEIGHTING_OPTIONS = {
     "cmw-net": SMALL_META | {"weight_net": {"lr": 1e-2}},
     "frozen": {"run": RUN},
 }
-WITH_CANDIDATES = ("proden", "fixmatch")
+WITH_CANDIDATES = ("proden", "cc", "lws", "cavl", "fixmatch")
 """What is trained where not every sample has one label."""
 
 

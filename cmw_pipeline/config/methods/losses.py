@@ -71,6 +71,39 @@ class LogitAdjustment(MethodBase):
     gamma: NonNegative = Field(0.0, description="logits are divided by (largest class / class)^gamma")
 
 
+class PostHoc(MethodBase):
+    """Post-hoc logit adjustment (Menon et al., ICLR 2021): ERM, less the log prior at the end."""
+
+    implemented_by = "post_hoc:PostHoc"
+    steady = True
+
+    kind: Literal["post-hoc"]
+    tau: NonNegative = Field(1.0, description="share of the log prior that is taken from the logits")
+
+
+class TauNorm(MethodBase):
+    """Tau-normalisation (Kang et al., ICLR 2020): ERM, whose class vectors get like lengths at the end."""
+
+    implemented_by = "tau_norm:TauNorm"
+    steady = True
+
+    kind: Literal["tau-norm"]
+    tau: NonNegative = Field(
+        1.0, description="1: all of one length, 0: as trained; its authors choose it on validation data"
+    )
+
+
+class Crt(MethodBase):
+    """cRT (Kang et al., ICLR 2020): the output layer is trained anew, on classes of even share."""
+
+    implemented_by = "crt:Crt"
+    starts_from_first = True
+    steady = True
+
+    kind: Literal["crt"]
+    first: First = Field(description="the run whose features it classifies; its own recipe has head_only")
+
+
 class Sce(MethodBase):
     """SCE (Wang et al., ICCV 2019): cross-entropy and, robust to wrong labels, its reverse."""
 
@@ -101,6 +134,32 @@ class JensenShannon(MethodBase):
 
     kind: Literal["jensen-shannon"]
     pi: Open = Field(0.5, description="weight of the label; towards 0: cross-entropy")
+
+
+class Gjs(MethodBase):
+    """GJS (Englesson & Azizpour, NeurIPS 2021): JS of the label and the predictions on two views."""
+
+    implemented_by = "gjs:Gjs"
+    divisible = False
+    steady = True
+
+    kind: Literal["gjs"]
+    pi: Open = Field(0.5, description="weight of the label; the two views share the rest")
+    strong_view: Literal["weak", "strong"] = Field(
+        "strong", description="the second view: with AutoAugment, or another weak one"
+    )
+
+
+class Cores(MethodBase):
+    """CORES (Cheng et al., ICLR 2021): confidence is rewarded, and improbable labels are sieved out."""
+
+    implemented_by = "cores:Cores"
+
+    kind: Literal["cores"]
+    beta: NonNegative = Field(2.0, description="weight of the reward of confidence after its ramp")
+    reward_from: Epoch = Field(10, description="plain cross-entropy before this epoch")
+    ramp_epochs: Count = Field(30, description="over which the reward grows to its whole weight")
+    sieve_from: Epoch = Field(30, description="the first epoch in which samples are left out")
 
 
 class LabelSmoothing(MethodBase):

@@ -17,6 +17,34 @@ class Proden(MethodBase):
     kind: Literal["proden"]
 
 
+class Cc(MethodBase):
+    """CC (Feng et al., NeurIPS 2020): the probability that some candidate is right."""
+
+    implemented_by = "cc:Cc"
+    steady = True
+
+    kind: Literal["cc"]
+
+
+class Lws(MethodBase):
+    """LWS (Wen et al., ICML 2021): sigmoid losses of candidates and of the others, leveraged."""
+
+    implemented_by = "lws:Lws"
+    steady = True
+
+    kind: Literal["lws"]
+    beta: NonNegative = Field(1.0, description="weight of the classes that are no candidates")
+
+
+class Cavl(MethodBase):
+    """CAVL (Zhang et al., ICLR 2022): the candidate of the largest class activation value is the label."""
+
+    implemented_by = "cavl:Cavl"
+    steady = True
+
+    kind: Literal["cavl"]
+
+
 class DeepGamblers(MethodBase):
     """Deep Gamblers (Ziyin et al., NeurIPS 2019): an output to abstain, trained as a bet."""
 
@@ -39,6 +67,9 @@ class SatSelective(MethodBase):
     kind: Literal["sat-selective"]
     start_epoch: Epoch = Field(150, description="plain cross-entropy before this epoch")
     memory: Fraction = Field(0.9, description="share of the old target that stays")
+    entropy: NonNegative = Field(
+        0.0, description="weight of the entropy of the K classes (Feng et al., ICLR 2023); 0: none"
+    )
 
 
 class SelectiveNet(MethodBase):

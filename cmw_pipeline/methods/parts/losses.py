@@ -88,6 +88,26 @@ def jensen_shannon(pi: float) -> SampleLoss:
     return loss
 
 
+def generalised_jensen_shannon(
+    pi: float,
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The same of the label and two predictions p and q, (B, K) logits each: with p = q it is that of one.
+
+    (π KL(t|m) + (1 − π)/2 (KL(p|m) + KL(q|m))) / Z, m = π t + (1 − π)/2 (p + q).
+    """
+    scale = -(1 - pi) * math.log1p(-pi)
+
+    def loss(first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        log_p, log_q = first.log_softmax(dim=1), second.log_softmax(dim=1)
+        log_rest = torch.logaddexp(log_p, log_q) + math.log((1 - pi) / 2)
+        log_m = torch.where(_hits(first, labels), (pi + log_rest.exp()).log(), log_rest)
+        of_label = -log_m.gather(1, labels[:, None])[:, 0]
+        of_views = sum((log.exp() * (log - log_m)).sum(dim=1) for log in (log_p, log_q))
+        return (pi * of_label + (1 - pi) / 2 * of_views) / scale
+
+    return loss
+
+
 def label_smoothing(rate: float) -> SampleLoss:
     """Cross-entropy with the target (1 − r) label + r/K, r of either sign."""
 
