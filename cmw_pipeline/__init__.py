@@ -7,11 +7,13 @@ if TYPE_CHECKING:
     from cmw_pipeline.audit.model import load_classifier
     from cmw_pipeline.audit.scores import TrajectoryMargin
     from cmw_pipeline.meta.weighting import load_weighting
+    from cmw_pipeline.training.reweighter import Reweighter
 
-__all__ = ["TrajectoryMargin", "load_classifier", "load_weighting"]
+__all__ = ["Reweighter", "TrajectoryMargin", "load_classifier", "load_weighting"]
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Reweighter": "training.reweighter",
     "TrajectoryMargin": "audit.scores",
     "load_classifier": "audit.model",
     "load_weighting": "meta.weighting",

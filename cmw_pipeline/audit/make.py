@@ -122,7 +122,13 @@ def audit_data(
             out / FOLDER, Classifier(network, data.class_names, view, way.recipe, none, data.features)
         )
         if function is not None:
-            save_weighting(out / WEIGHTING, function.net, function.groups.cpu().numpy(), {"run": "audit"})
+            save_weighting(
+                out / WEIGHTING,
+                function.net,
+                function.groups.cpu().numpy(),
+                {"run": "audit"},
+                function.card["normalisation"],
+            )
         result.write(out)
     return result
 
@@ -132,7 +138,8 @@ def learned_function(main: Fit) -> WeightingFunction | None:
     weighting = main.state.method.weighting
     if not isinstance(weighting, NetWeighting):
         return None
-    return WeightingFunction(weighting.net.cpu(), weighting.groups.cpu().numpy(), {})
+    card = {"normalisation": weighting.normalisation}
+    return WeightingFunction(weighting.net.cpu(), weighting.groups.cpu().numpy(), card)
 
 
 def _result(

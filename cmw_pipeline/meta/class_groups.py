@@ -2,11 +2,12 @@
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from cmw_pipeline.errors import ConfigError
 
 
-def group_classes(counts: npt.ArrayLike, num_groups: int) -> npt.NDArray[np.int64]:
+def group_classes(counts: npt.ArrayLike | torch.Tensor, num_groups: int) -> npt.NDArray[np.int64]:
     """Split the classes by size into the groups of least squared deviation (exact 1-D k-means).
 
     The published code runs k-means on the raw class counts, whose cluster ids are arbitrary; here the
@@ -27,7 +28,7 @@ def group_classes(counts: npt.ArrayLike, num_groups: int) -> npt.NDArray[np.int6
     >>> group_classes([5000, 3000, 3100, 500, 400], 3).tolist()
     [2, 1, 1, 0, 0]
     """
-    sizes = _sizes(counts)
+    sizes = class_sizes(counts)
     values, inverse, repeats = np.unique(sizes, return_inverse=True, return_counts=True)
     used = min(num_groups, len(values))
     ends = _best_splits(values, repeats.astype(np.float64), used)
@@ -37,8 +38,15 @@ def group_classes(counts: npt.ArrayLike, num_groups: int) -> npt.NDArray[np.int6
     return groups
 
 
-def _sizes(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """(C,) counts that a training set can have."""
+def class_sizes(counts: npt.ArrayLike | torch.Tensor) -> npt.NDArray[np.float64]:
+    """(C,) whole numbers that the class counts of a training set can be.
+
+    Raises:
+        ConfigError: they are none.
+    """
+    if isinstance(counts, torch.Tensor):
+        counts = counts.detach().cpu()
+        counts = (counts.double() if counts.is_floating_point() else counts).numpy()
     wanted = "expected one whole number >= 0 for each class, not all of them 0"
     try:
         found = np.asarray(counts)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.func import functional_call, jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.meta.record import NoRule, Record, Slot, Step, last_reads
@@ -29,10 +30,11 @@ class Forward:
     keeps_graph = True
     """Whether the graph is used again after :meth:`tangent`."""
 
-    def __init__(self, model: nn.Module, images: torch.Tensor) -> None:
+    def __init__(self, model: nn.Module, images: Any) -> None:
         self.model = model
         self.images = images
-        self._draws = None if _capturing() else RngState.capture(images.device)
+        self._device = next(model.parameters()).device
+        self._draws = None if _capturing() else RngState.capture(self._device)
         self._record = Record(self._kept)
         with self._record:
             self.logits: torch.Tensor = model(images)
@@ -69,7 +71,7 @@ class Forward:
             return logits
 
         plain = {name: p.detach() for name, p in self.model.named_parameters() if name in direction}
-        with self._same_draws():
+        with self._same_draws(), sdpa_kernel(SDPBackend.MATH):  # the other ways have no forward mode
             tangent: torch.Tensor = jvp(network, (plain,), (dict(direction),))[1]
         return tangent
 
@@ -79,7 +81,12 @@ class Forward:
                 "a second pass of this network cannot be part of a captured or compiled step",
                 "set the recipe's capture, compile or low_memory to false",
             )
-        return self._draws.replayed(self.images.device)
+        if any(map(_drops_inside, self._record.steps)):
+            raise ConfigError(
+                "the dropout inside a fused attention cannot be drawn a second time",
+                "set the attention's dropout to 0, or train within torch.nn.attention.sdpa_kernel(MATH)",
+            )
+        return self._draws.replayed(self._device)
 
     @property
     def _drew(self) -> bool:
@@ -159,6 +166,15 @@ def _tracing() -> bool:
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
+def _drops_inside(step: Step) -> bool:
+    """Whether an operation is a fused attention that drops some of its weights."""
+    names = [argument.name for argument in step.func._schema.arguments]
+    if "scaled_dot_product" not in step.func.name() or "dropout_p" not in names:
+        return False
+    place = names.index("dropout_p")
+    return bool(step.args[place] if place < len(step.args) else step.kwargs.get("dropout_p", 0.0))
+
+
 def copied_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
     """Copies for a pass that must not move the model's batch-norm statistics."""
     buffers = dict(model.named_buffers())
@@ -180,6 +196,8 @@ def _carry(step: Step, done: list[int], tangents: dict[Slot, Any]) -> None:
     if any(move is _UNKNOWN for move in (*moves, *listed)):
         raise NoRule(f"an input of {step.func} comes from an operation without a rule")
     moving = step.moving
+    if moving and not step.writes:
+        raise NoRule(f"{step.func} gives a list of tensors, or none")
     for slot in (*(moving[n] for n in done), *step.writes):
         tangents.pop(slot, None)
     if any(move is not None for move in (*moves, *listed)):

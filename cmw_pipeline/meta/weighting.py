@@ -1,7 +1,7 @@
 """The weighting function by itself: learned in one run, used in anybody's training loop.
 
 On disk: ``weighting.safetensors`` (the weight net) and ``card.json`` (its shape, the class groups it was
-learned with, the losses it saw, where it comes from).
+learned with, how its weights are normalised, where it comes from).
 """
 
 import json
@@ -23,6 +23,7 @@ from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.checkpoints import read_state_dict, save_tensors
 from cmw_pipeline.meta.class_groups import group_classes
 from cmw_pipeline.meta.weight_net import WeightNet
+from cmw_pipeline.meta.weights import Weights
 
 FORMAT = 1
 _PUBLISHED_HEADS = {"small": 1, "moderate": 2, "large": 0}
@@ -52,9 +53,6 @@ class WeightingFunction(nn.Module):
         Raises:
             ConfigError: not one whole number >= 0 for each class, or no sample at all.
         """
-        if isinstance(counts, torch.Tensor):
-            counts = counts.detach().cpu()
-            counts = (counts.double() if counts.is_floating_point() else counts).numpy()
         groups = group_classes(counts, self.net.num_groups)
         return WeightingFunction(self.net, groups, self.card)
 
@@ -83,6 +81,20 @@ class WeightingFunction(nn.Module):
                 "call .for_classes(counts) with the class counts of your training set first",
             )
         return self.weigh(loss, self.groups[number])
+
+    def mean(self, losses: torch.Tensor, labels: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+        """The weighted mean of (B,) losses of (B,) given labels, normalised as when the function was learned.
+
+        Raises:
+            ConfigError: it is not on record how, as of the function published with CMW-Net; or as for a call.
+        """
+        normalisation = self.card.get("normalisation")
+        if normalisation not in ("mean", "sum"):
+            raise ConfigError(
+                "it is not on record how this function's weights were normalised",
+                "(weigh(loss, label) * loss).mean(), or .sum() over the sum of the weights, is your choice",
+            )
+        return Weights(self(losses.detach(), labels), normalisation).mean(losses)
 
     @torch.no_grad()
     def weigh(self, loss: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
@@ -139,8 +151,17 @@ def group_names(num_groups: int) -> list[str]:
     return named.get(num_groups, [f"size group {k + 1} of {num_groups}" for k in range(num_groups)])
 
 
-def save_weighting(folder: Path, net: WeightNet, class_groups: npt.ArrayLike, source: dict[str, Any]) -> None:
-    """Write a weighting function into a folder; ``source`` says where it was learned."""
+def save_weighting(
+    folder: Path,
+    net: WeightNet,
+    class_groups: npt.ArrayLike,
+    source: dict[str, Any],
+    normalisation: str = "mean",
+) -> None:
+    """Write a weighting function into a folder; ``source`` says where it was learned.
+
+    ``normalisation`` is that of the weighting it was learned as: mean or sum.
+    """
     save_tensors(folder / Weighting.TENSORS, net.state_dict())
     card = {
         "format": FORMAT,
@@ -148,6 +169,7 @@ def save_weighting(folder: Path, net: WeightNet, class_groups: npt.ArrayLike, so
         "hidden": net.trunk.out_features,
         "groups": group_names(net.num_groups),
         "class_groups": np.asarray(class_groups).tolist(),
+        "normalisation": normalisation,
         "source": source,
     }
     write_text(folder / Weighting.CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
@@ -158,7 +180,7 @@ def load_weighting(path: str | Path) -> WeightingFunction:
 
     >>> weigh = load_weighting("results/export/...")             # doctest: +SKIP
     >>> loss = F.cross_entropy(model(x), y, reduction="none")    # doctest: +SKIP
-    >>> (weigh(loss, y) * loss).mean().backward()                # doctest: +SKIP
+    >>> weigh.mean(loss, y).backward()                           # doctest: +SKIP
 
     Args:
         path: the folder that ``cmw export`` made, or a ``.pth`` file of the published form; the latter

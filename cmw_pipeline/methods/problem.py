@@ -36,6 +36,8 @@ class Problem:
     @property
     def labelled(self) -> torch.Tensor:
         """(N,) bool: the samples whose label is known, right or wrong."""
+        if self.candidates is None:
+            return torch.ones_like(self.labels, dtype=torch.bool)
         return self.allowed.sum(dim=1) == 1
 
     @property

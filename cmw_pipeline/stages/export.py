@@ -32,7 +32,8 @@ def run(job: Job[ExportRequest]) -> None:
     net = WeightNet(len(tensors["trunk.bias"]), len(tensors["heads.bias"]), "level" in tensors)
     net.load_state_dict(tensors)
     origin = {"run": job.artefact.name, "content": source.content, "verified": source.verified}
-    save_weighting(job.out, net, state["weighting.groups"].numpy(), origin)
+    normalisation = source.manifest["params"]["method"]["weighting"]["normalisation"]
+    save_weighting(job.out, net, state["weighting.groups"].numpy(), origin, normalisation)
 
     names = group_names(net.num_groups)
     curves = load_weighting(job.out).curves(_GRID)

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -70,7 +70,8 @@ def _logits_and_meta_step(
     buffers = None if images is batch.images else copied_buffers(model)
     forward = (LowMemoryForward if low_memory else Forward)(model, images)
     method.observe(forward.logits.detach(), batch)
-    meta_step(forward, method, optimizer, batch, method.prepare_meta(meta_batch), check_finite)
+    lr, drift = virtual_step(method, optimizer)
+    meta_step(forward, method, batch, method.prepare_meta(meta_batch), lr, drift, check_finite)
     if buffers is None:
         return forward.logits
     with torch.no_grad():
@@ -78,19 +79,37 @@ def _logits_and_meta_step(
     return method.logits(model, batch)
 
 
+def virtual_step(method: Method, optimizer: Optimizer) -> tuple[torch.Tensor, Sequence[torch.Tensor] | None]:
+    """Rate and drift of the virtual step: a plain one, or the optimiser's own where the method asks."""
+    if not method.facts.steps_as_optimizer:
+        return optimizer.rate, None
+    assert isinstance(optimizer, Sgd), "the stage refuses others"
+    return optimizer.as_plain()
+
+
 def meta_step(
     forward: Forward,
     method: Method,
-    optimizer: Optimizer,
     batch: Batch,
     meta_batch: Batch,
+    lr: float | torch.Tensor,
+    drift: Sequence[torch.Tensor] | None = None,
     check_finite: bool = True,
 ) -> None:
-    """Improve the weighting by the gradient of the meta loss after a virtual step."""
-    lr, drift = optimizer.rate, None
-    if method.facts.steps_as_optimizer:
-        assert isinstance(optimizer, Sgd), "the stage refuses others"
-        lr, drift = optimizer.as_plain()
+    """Improve the weighting by the gradient of the meta loss after a virtual step.
+
+    Args:
+        forward: the batch's pass through the model.
+        method: with the weighting under it.
+        batch: prepared.
+        meta_batch: prepared.
+        lr: α of the virtual step.
+        drift: what it adds to the gradient of each weight; None: nothing.
+        check_finite: whether to look, which makes the host wait for the device.
+
+    Raises:
+        NumericsError: the gradient is not finite; the weighting is as before.
+    """
     with _with_features(meta_batch, forward.model, method) as judge:
         gradient = lookahead_gradient(
             forward,
@@ -122,5 +141,5 @@ def _check(value: torch.Tensor, what: str, batch: Batch) -> None:
         rows = batch.rows[:8].tolist()
         raise NumericsError(
             f"{what} is {value.item()}; stopped before the step (batch of training samples {rows} ...)",
-            "lower the recipe's learning rate, or look at these samples",
+            "lower the learning rate, or look at these samples",
         )

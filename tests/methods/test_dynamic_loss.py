@@ -16,7 +16,7 @@ from cmw_pipeline.methods.base import Batch, Networks, Problem
 from cmw_pipeline.methods.registry import build
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.loop import train
-from cmw_pipeline.training.step import meta_step, training_step
+from cmw_pipeline.training.step import meta_step, training_step, virtual_step
 from tests.support.tiny import CLASSES, loss_of, options, recipe, state, task
 
 LABELS = torch.repeat_interleave(torch.arange(CLASSES), torch.tensor([40, 30, 20, 12]))
@@ -285,7 +285,7 @@ def test_the_meta_gradient_is_the_finite_difference_of_an_optimisers_step(way, s
     model.train()
     forward = way(model, data.views[0])
     made.observe(forward.logits.detach(), data)
-    meta_step(forward, made, optimizer, data, data.others[0])
+    meta_step(forward, made, data, data.others[0], *virtual_step(made, optimizer))
     momenta, rng = [m.clone() for m in optimizer.momenta], np.random.default_rng(0)
     tiny = 1e-5
     for parameter, slope in zip(made.adam.trained, taken, strict=True):

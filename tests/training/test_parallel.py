@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from cmw_pipeline import Reweighter
 from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.runtime.signals import StopRequest
@@ -15,7 +17,7 @@ from cmw_pipeline.runtime.team import SOLO, Team
 from cmw_pipeline.training.assemble import share
 from cmw_pipeline.training.loop import train
 from tests.support.processes import environment
-from tests.support.tiny import recipe, state, task
+from tests.support.tiny import network, recipe, state, task
 
 KINDS = [
     ("erm", {}),
@@ -37,16 +39,35 @@ def trained(kind, changes, folder, team=SOLO):
     return final
 
 
+def in_a_loop_of_ones_own(team=SOLO):
+    """What a Reweighter and its model are after five steps, on this process's share of each batch."""
+    torch.set_default_dtype(torch.float64)
+    model = network(dropout=0.0)
+    model = DistributedDataParallel(model) if team.size > 1 else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    own = Reweighter(model, class_counts=[16, 12, 8, 4], lr=optimizer, normalisation="sum")
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        images, metas = torch.randn(2, 8, 1, 8, 8, generator=rng)
+        labels, part = torch.arange(8) % 4, team.share(8)
+        loss = own.step(images[part], labels[part], (metas[part], labels[part]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return [loss.detach(), *(p.detach() for p in [*model.parameters(), *own.method.parameters()])]
+
+
 WORKER = """
 import sys, torch
 from pathlib import Path
 from cmw_pipeline.runtime.team import joined_team
-from tests.training.test_parallel import KINDS, trained
+from tests.training.test_parallel import KINDS, in_a_loop_of_ones_own, trained
 with joined_team("cpu") as team:
     for number, (kind, changes) in enumerate(KINDS):
         final = trained(kind, changes, Path(sys.argv[1], f"side{number}"), team)
         found = [final.records, [t.detach() for t in final.tensors()]]
         torch.save(found, f"{sys.argv[1]}/{number}-{team.rank}.pt")
+    torch.save(in_a_loop_of_ones_own(team), f"{sys.argv[1]}/own-{team.rank}.pt")
 """
 
 
@@ -81,6 +102,17 @@ def test_two_processes_equal_one(pair, tmp_path, number):
             assert theirs["scores"] == ours["scores"]
         for mine, found in zip(alone.tensors(), tensors, strict=True):
             torch.testing.assert_close(found, mine.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_loop_of_ones_own_on_two_processes_is_that_of_one(pair):
+    before = torch.get_default_dtype()
+    try:
+        alone = in_a_loop_of_ones_own()
+    finally:
+        torch.set_default_dtype(before)
+    for rank in (0, 1):
+        found = torch.load(pair / f"own-{rank}.pt", weights_only=True)
+        torch.testing.assert_close(found, alone, rtol=1e-9, atol=1e-9)
 
 
 def test_what_needs_the_whole_batch_on_one_process_says_so():
