@@ -1,6 +1,8 @@
 """The ``cmw`` command."""
 
+import datetime
 import functools
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +12,16 @@ import click
 
 from cmw_pipeline import __version__
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.suggest import meant, names
 from cmw_pipeline.errors import INSTALL, CmwError, ConfigError, SystemFault
 from cmw_pipeline.runtime.memory import memory_fault
 from cmw_pipeline.runtime.team import SOLO, Team, joined_team
 
 if TYPE_CHECKING:
+    from cmw_pipeline.config.artefact import Artefact
     from cmw_pipeline.stages.base import Job
 
+log = logging.getLogger(__name__)
 _NAMES = {
     "download": "a dataset: digits",
     "inject": "dataset/bias: digits/asym-0.4",
@@ -26,6 +31,9 @@ _NAMES = {
     "transfer": "a cell: digits/sym-0.4/cmw-net-transferred/digits-cnn/seed0",
     "table": "a table: demo",
 }
+
+_OF_TABLES = ("cost", "list", "make")
+"""Commands that are no stages, and are asked for a table."""
 
 
 def _missing(error: ModuleNotFoundError) -> SystemFault | None:
@@ -69,7 +77,7 @@ class _Group(click.Group):
             ctx.exit(fault.exit_code)
 
 
-@click.group(cls=_Group)
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @click.option(
     "--params",
@@ -91,8 +99,37 @@ def main(ctx: click.Context, params: Path) -> None:
     ctx.obj = params
 
 
-def _plan(ctx: click.Context) -> Plan:
+def plan_of(ctx: click.Context) -> Plan:
+    """The plan of the parameters that the command was given."""
     return Plan(load(ctx.obj))
+
+
+def resolved(ctx: click.Context, stage: str, name: str) -> "Artefact[Any]":
+    """The artefact that a command was asked for.
+
+    Raises:
+        ConfigError: there is none of this name; the hint is the command that was meant.
+    """
+    plan = plan_of(ctx)
+    try:
+        return plan.resolve("table" if stage in _OF_TABLES else stage, name)
+    except ConfigError as error:
+        right = None if error.hint else meant(plan, stage, name)
+        command = f"`cmw {stage} {right}`" if right else "`cmw list`, then `cmw list TABLE`, shows the names"
+        raise ConfigError(error.message, error.hint or command) from None
+
+
+def completed(stage: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What a shell completes the argument of a stage's command with."""
+
+    def complete(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
+        path = ctx.find_root().params.get("params", Path("params.yaml"))
+        try:
+            return [name for name in names(Plan(load(path)), stage) if name.startswith(begun)]
+        except ConfigError:
+            return []
+
+    return complete
 
 
 def _make(
@@ -106,7 +143,7 @@ def _make(
 ) -> None:
     from cmw_pipeline.stages.base import make
 
-    artefact = _plan(ctx).resolve(stage, name)
+    artefact = resolved(ctx, stage, name)
     made = make(artefact, run, Path.cwd(), team, again=again)
     if team.leads:
         click.echo(artefact.path if made else f"{artefact.path} (was there)")
@@ -116,7 +153,7 @@ def _stage(function: Callable[..., None]) -> click.Command:
     """Register a stage command whose argument is an artefact's name."""
     stage = function.__name__
     example = _NAMES[stage].split(": ")[1]
-    command = click.argument("name")(click.pass_context(function))
+    command = click.argument("name", shell_complete=completed(stage))(click.pass_context(function))
     epilog = f"NAME is {_NAMES[stage]}. Example: cmw {stage} {example}"
     return main.command(stage, epilog=epilog)(command)
 
@@ -149,7 +186,7 @@ def inject(ctx: click.Context, name: str, labels: Path | None, accept_unverified
     if labels is not None:
         from cmw_pipeline.stages.labels_at_hand import place_labels
 
-        artefact = _plan(ctx).resolve("inject", name)
+        artefact = resolved(ctx, "inject", name)
         place_labels(artefact, labels, Path.cwd(), accept_unverified=accept_unverified)
     _make(ctx, "inject", name, stage.run)
 
@@ -166,7 +203,7 @@ def _train(ctx: click.Context, stage: str, name: str, checkpoint_seconds: float)
     from cmw_pipeline.runtime.devices import leased_device
     from cmw_pipeline.runtime.signals import stop_requests
 
-    artefact = _plan(ctx).resolve(stage, name)
+    artefact = resolved(ctx, stage, name)
     with stop_requests() as stop:
         stop.at_once = True
         with leased_device() as device, joined_team(device) as team:
@@ -179,6 +216,8 @@ def _train(ctx: click.Context, stage: str, name: str, checkpoint_seconds: float)
 
             def run(job: "Job[Any]") -> None:
                 stop.at_once = False
+                if team.leads:
+                    log.info("%s: cmw %s %s", datetime.date.today(), stage, artefact.name)
                 stages_train.run(job, torch.device(device), stop, checkpoint_seconds, team)
 
             _make(ctx, stage, str(artefact.path), run, team)
@@ -221,17 +260,19 @@ def table(ctx: click.Context, name: str, strict: bool) -> None:
     """Render a table and its figures from the runs that are there."""
     from cmw_pipeline.stages.table import make_table
 
-    click.echo(make_table(_plan(ctx).table(name), Path.cwd(), strict=strict))
+    click.echo(make_table(resolved(ctx, "table", name), Path.cwd(), strict=strict))
 
 
 @main.command()
-@click.argument("table")
+@click.argument("table", shell_complete=completed("cost"))
 @click.pass_context
 def cost(ctx: click.Context, table: str) -> None:
     """Estimate what the runs that a table still needs will take, from recorded speeds."""
     from cmw_pipeline import engine
 
-    for line in engine.still_to_come(table, engine.Seen(_plan(ctx), Path.cwd())):
+    for line in engine.still_to_come(
+        resolved(ctx, "cost", table).name, engine.Seen(plan_of(ctx), Path.cwd())
+    ):
         click.echo(line)
 
 
@@ -239,7 +280,7 @@ def cost(ctx: click.Context, table: str) -> None:
 @click.pass_context
 def check(ctx: click.Context) -> None:
     """Say whether the parameters are right, and what they ask for."""
-    plan = _plan(ctx)
+    plan = plan_of(ctx)
     for name in plan.params.tables:
         mark = "*" if name in plan.params.build else " "
         click.echo(f"{mark} {name}: {len(plan.cells(name))} cells")

@@ -35,5 +35,5 @@ class Cell:
         """
         match = re.fullmatch(r"([^/]+)/([^/]+)/([^/]+)/([^/]+)/seed(0|[1-9][0-9]{0,9})", name)
         if match is None or int(match[5]) >= 2**31:
-            raise ConfigError(f"{name!r} is not a cell", "write dataset/bias/method/recipe/seedN")
+            raise ConfigError(f"{name!r} is not a cell; write dataset/bias/method/recipe/seedN")
         return cls(match[1], match[2], match[3], match[4], int(match[5]))

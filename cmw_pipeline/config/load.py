@@ -184,8 +184,7 @@ def _list(value: Any) -> list[Any]:
 def _missing(raw: dict[str, Any], section: str, name: Any, place: str) -> Iterator[Problem]:
     known = _dict(raw.get(section))
     if isinstance(name, str) and name not in known:
-        listed = ", ".join(sorted(known)) or "none"
-        yield place, f"{short(name)} is not in the section {section}; there are: {listed}"
+        yield place, f"{short(name)} is not in the section {section}{nearest(name, list(known))}"
 
 
 def _broken_block(raw: dict[str, Any], block: dict[str, Any], place: str) -> list[Problem]:

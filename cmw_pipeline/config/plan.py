@@ -25,6 +25,7 @@ from cmw_pipeline.config.contracts import (
     TrainRequest,
 )
 from cmw_pipeline.config.datasets import FACTS
+from cmw_pipeline.config.document import nearest
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import Method
 from cmw_pipeline.config.pages import RECEIPT
@@ -203,7 +204,9 @@ class Plan:
         method, recipe = self.options(cell), self._get("recipes", cell.recipe)
         right = "transfer" if isinstance(weighting := method.weighting, Frozen) else "train"
         if right != stage:
-            raise ConfigError(f"{name}: {cell.method!r} is made by `cmw {right}`, not by `cmw {stage}`")
+            raise ConfigError(
+                f"{name}: {cell.method!r} is made by `cmw {right}`, not by `cmw {stage}`", f"`cmw {right} {name}`"
+            )
         biased = self.inject(f"{cell.dataset}/{cell.bias}")
         inputs: dict[str, Artefact[Any]] = {"raw": biased.inputs["raw"], "biased": biased}
         if isinstance(weighting, MetaLearned):
@@ -246,8 +249,7 @@ class Plan:
     def _get(self, section: str, name: str) -> Any:
         known = getattr(self.params, section)
         if name not in known:
-            listed = ", ".join(sorted(known))
-            raise ConfigError(f"{name!r} is not in the section {section}; there are: {listed}")
+            raise ConfigError(f"{name!r} is not in the section {section}{nearest(name, list(known))}")
         return known[name]
 
 

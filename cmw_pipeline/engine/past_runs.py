@@ -12,6 +12,7 @@ from cmw_pipeline.config.artefact import RESULTS
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import Page
 from cmw_pipeline.engine.flags import Seen
+from cmw_pipeline.runtime.logs import in_words
 
 START_MINUTES = 10
 """Asked for on top: queue's prologue, imports, reading data, and the signal ahead of the limit."""
@@ -63,20 +64,20 @@ def still_to_come(table: str, seen: Seen) -> list[str]:
 
 
 def estimate(cells: Iterable[Cell], root: Path = Path()) -> list[str]:
-    """One line a device: hours for the runs it has seen the like of; and a line for what nothing is known of.
+    """One line a device: time for the runs it has seen the like of; and a line for what nothing is known of.
 
     A run on several devices counts on the fastest.
     """
-    hours: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
     unknown = []
     for cell in cells:
         taken = like(cell, root)
         if taken:
             device = min(taken, key=lambda name: taken[name].seconds)
-            hours.setdefault(device, []).append(taken[device].seconds / 3600)
+            seconds.setdefault(device, []).append(taken[device].seconds)
         else:
             unknown.append("/".join(_kind(cell)))
-    lines = [f"{len(each)} runs, about {sum(each):.2f} hours of {device}" for device, each in hours.items()]
+    lines = [f"{len(each)} runs, about {in_words(sum(each))} of {device}" for device, each in seconds.items()]
     if unknown:
         lines.append(f"{len(unknown)} runs of a kind that has no recorded speed (such as {unknown[0]})")
     return lines

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
@@ -11,6 +12,9 @@ from typing import TypeVar
 from rich.progress import track
 
 T = TypeVar("T")
+_LINE_EVERY = 60.0
+"""Seconds."""
+log = logging.getLogger(__name__)
 _SILENT = ContextVar("silent", default=False)
 
 
@@ -35,7 +39,31 @@ def quietly() -> Iterator[None]:
 
 
 def progress(steps: Iterable[T], total: int, title: str) -> Iterable[T]:
-    """The steps themselves, behind a progress bar where standard error is a terminal."""
-    if _SILENT.get() or sys.stderr is None or not sys.stderr.isatty():
+    """The steps themselves, behind a progress bar on a terminal, with a line a minute elsewhere."""
+    if _SILENT.get() or sys.stderr is None:
         return steps
-    return track(steps, description=title, total=total, transient=True)
+    if sys.stderr.isatty():
+        return track(steps, description=title, total=total, transient=True)
+    return _told(steps, total, title)
+
+
+def _told(steps: Iterable[T], total: int, title: str) -> Iterator[T]:
+    began = last = time.monotonic()
+    for done, step in enumerate(steps, start=1):
+        yield step
+        now = time.monotonic()
+        if now - last >= _LINE_EVERY and done < total:
+            last, left = now, (now - began) / done * (total - done)
+            log.info("%s  step %d of %d, %s left of the epoch", title, done, total, in_words(left))
+
+
+def in_words(seconds: float) -> str:
+    """A time to wait, to two digits or so.
+
+    >>> [in_words(seconds) for seconds in (42, 600, 9000, 400000)]
+    ['42 s', '10 min', '2.5 h', '4.6 d']
+    """
+    for size, unit, digits in ((86400, "d", 1), (3600, "h", 1), (60, "min", 0)):
+        if seconds >= 2 * size or (unit != "d" and seconds >= size):
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,5 +1,7 @@
 """Train one classifier by one method: the stages ``train`` and ``transfer``."""
 
+import logging
+
 import torch
 
 from cmw_pipeline.config.contracts import Run, TrainRequest
@@ -19,6 +21,8 @@ from cmw_pipeline.training.batches import Task
 from cmw_pipeline.training.loop import train
 from cmw_pipeline.training.precision import on_device
 from cmw_pipeline.training.state import TrainState
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -50,6 +54,8 @@ def run(
     job.cost["seconds"] = train(task, state, stop, job.side, checkpoint_seconds)
     job.cost["evaluation_seconds"] = round(sum(r["evaluation_seconds"] for r in state.records), 3)
     _write(job, task, state, splits)
+    if team.leads:
+        log.info(outcome.verdict(state.records))
     job.notes.update({"device": _name(device), "precision": recipe.precision, "smoke": recipe.smoke})
 
 

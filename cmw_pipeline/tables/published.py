@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from cmw_pipeline.config.document import nearest
 from cmw_pipeline.errors import ConfigError
 
 _FILE = Path(__file__).with_name("published.csv")
@@ -50,8 +51,9 @@ def published(table: str) -> pd.DataFrame:
     rows = _read()
     found = rows[rows["table"] == table]
     if found.empty:
-        listed = ", ".join(rows["table"].unique())
-        raise ConfigError(f"published table {table!r} is not known; there are: {listed}")
+        raise ConfigError(
+            f"published table {table!r} is not known{nearest(table, list(rows['table'].unique()))}"
+        )
     return found.reset_index(drop=True)
 
 

@@ -13,7 +13,7 @@ from cmw_pipeline.errors import IntegrityError, NumericsError, Preempted
 from cmw_pipeline.io.checkpoints import load_latest, save_checkpoint
 from cmw_pipeline.methods.base import Networks
 from cmw_pipeline.metrics.accuracy import top_k_accuracy
-from cmw_pipeline.runtime.logs import progress
+from cmw_pipeline.runtime.logs import in_words, progress
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.batches import Task, Turn, meta_plan, pick_meta_rows, show, upcoming
 from cmw_pipeline.training.epoch_plan import EpochPlan
@@ -151,7 +151,8 @@ def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> Non
         accuracy = scores.get(TEST, {}).get("accuracy")
         found = "" if accuracy is None else f"  test {accuracy:.2f}%"
         place = f"epoch {state.epoch + 1}/{recipe.epochs}"
-        log.info("%s  loss %.4f%s  %.1f s", place, record["train_loss"], found, seconds)
+        left = in_words(seconds * (recipe.epochs - state.epoch - 1))
+        log.info("%s  loss %.4f%s  %.1f s, %s left", place, record["train_loss"], found, seconds, left)
     state.records.append(record)
     if state.observer is not None:
         state.observer.after_epoch(

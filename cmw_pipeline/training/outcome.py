@@ -32,6 +32,20 @@ def epochs_text(records: list[Record]) -> str:
     return text.getvalue()
 
 
+def verdict(records: list[Record]) -> str:
+    """The line that ends a run's log: test accuracy after the last epoch, and at best.
+
+    >>> record = {"epoch": 0, "scores": {"test": {"accuracy": 97.5}}}
+    >>> verdict([record, {"epoch": 1, "scores": {"test": {"accuracy": 96.0}}}])
+    'finished: test 96.00% after epoch 2, the last; at best 97.50% after epoch 1'
+    """
+    seen = [(r["scores"][TEST]["accuracy"], r["epoch"] + 1) for r in records if r["scores"].get(TEST)]
+    if not seen:
+        return f"finished: {len(records)} epochs, no test samples"
+    (last, end), (best, place) = seen[-1], max(seen, key=lambda pair: pair[0])
+    return f"finished: test {last:.2f}% after epoch {end}, the last; at best {best:.2f}% after epoch {place}"
+
+
 def _line(record: Record) -> dict[str, float]:
     plain: dict[str, float] = {name: record[name] for name in ("epoch", "lr", "train_loss")}
     for split, scores in record["scores"].items():

@@ -175,7 +175,7 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
             "grid.0.methods.0: 'erm' needs a moving average of the network; give its recipes an ema",
         ),
         # names that point nowhere
-        ("build", ["smalll"], "build.0: 'smalll' is not in the section tables; there are: small"),
+        ("build", ["smalll"], "build.0: 'smalll' is not in the section tables; did you mean 'small'?"),
         ("datasets.digits.source", "mnist", "should be one of digits, digits-0-4, digits-5-9, cifar10, "),
         (
             "tables.small.grid.0.dataset",
@@ -209,7 +209,7 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
         (
             "methods.moved.weighting.run",
             "digits/asym-0.4/cmw-net/short/seed007",
-            "is not a cell - Hint: write dataset/bias/method/recipe/seedN",
+            "is not a cell; write dataset/bias/method/recipe/seedN",
         ),
         (
             "tables.small.weighting_figures",

@@ -70,7 +70,7 @@ def test_a_request_is_a_whole_number_above_what_was_seen(tmp_path):
 
 def test_an_estimate_counts_on_the_fastest_device_that_a_run_was_seen_on(project):
     lines = estimate([cell("erm", 0), cell("erm", 1), cell("mw-net", 0)], project)
-    assert lines == ["2 runs, about 0.33 hours of A GPU", "1 runs, about 25.00 hours of cpu"]
+    assert lines == ["2 runs, about 20 min of A GPU", "1 runs, about 25.0 h of cpu"]
 
 
 def test_what_was_never_run_is_not_guessed(project, tmp_path):

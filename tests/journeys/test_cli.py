@@ -68,6 +68,7 @@ def prepared(folder):
 # --- the interface
 
 
+FILTERS = ["--method", "--bias", "--dataset", "--recipe", "--seed"]
 FROZEN = {
     "audit": [
         "place",
@@ -108,10 +109,13 @@ FROZEN = {
         "--id",
     ],
     "inject": ["name", "--labels", "--accept-unverified"],
+    "list": ["table", *FILTERS],
+    "make": ["table", "snakemake", *FILTERS],
     "metaset": ["name"],
     "predict": ["run", "path"],
     "prune": ["--yes"],
     "schema": [],
+    "status": ["table"],
     "table": ["name", "--strict"],
     "train": ["name", "--checkpoint-seconds"],
     "transfer": ["name", "--checkpoint-seconds"],

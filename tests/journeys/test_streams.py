@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -18,6 +19,7 @@ from cmw_pipeline.errors import ConfigError, IntegrityError, SystemFault
 from cmw_pipeline.io.checkpoints import load_latest
 from cmw_pipeline.io.manifests import open_stored
 from cmw_pipeline.meta.weighting import load_weighting
+from cmw_pipeline.runtime import logs
 from cmw_pipeline.runtime.logs import progress
 from cmw_pipeline.runtime.memory import memory_fault
 from cmw_pipeline.runtime.team import joined_team
@@ -161,3 +163,15 @@ def test_batches_of_one_sample_and_more_than_there_are(project):
     large = runner.invoke(main, ["train", "digits/none/erm/r/seed0"])
     assert large.exit_code == 0
     assert "the training set has no 100000 samples" in large.output
+
+
+def test_a_log_gets_a_line_a_minute_of_a_long_epoch(monkeypatch, caplog):
+    clock = iter(range(0, 1000, 25))
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with caplog.at_level("INFO"):
+        assert list(progress(range(10), 10, "epoch 1/2")) == list(range(10))
+    assert [record.getMessage() for record in caplog.records] == [
+        "epoch 1/2  step 3 of 10, 3 min left of the epoch",
+        "epoch 1/2  step 6 of 10, 2 min left of the epoch",
+        "epoch 1/2  step 9 of 10, 25 s left of the epoch",
+    ]

@@ -182,7 +182,7 @@ def test_biases_are_written_as_the_plan_writes_them(table):
 
 
 def test_unknown_tables_and_metrics_are_refused():
-    with pytest.raises(ConfigError, match="'table9' is not known; there are: table1, "):
+    with pytest.raises(ConfigError, match="'table9' is not known; did you mean 'table"):
         published("table9")
     with pytest.raises(ConfigError, match="gives error, not accuracy"):
         lookup("table1", "accuracy")
