@@ -4,6 +4,9 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# One more than there are cores: some tests wait for Slurm, or for a process to notice a signal.
+WORKERS = $(shell python3 -c 'import os; print((os.cpu_count() or 1) + 1)')
+
 .PHONY: demo audit test check schema params mutants
 
 demo: $(BIN)/cmw
@@ -15,7 +18,7 @@ audit: $(BIN)/cmw
 	@echo; python -c 'import json; print(json.load(open("results/audit/digits/audit.json"))["verdict"])'
 
 test: $(BIN)/cmw
-	pytest -n auto --dist loadfile --no-loadscope-reorder
+	pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(BIN)/cmw
 	ruff check . && ruff format --check . && lint-imports && mypy && codespell

@@ -72,6 +72,19 @@ def test_one_changed_noise_level_runs_only_its_cells(project, command):
     assert (project.root / "results/tiny.md").read_bytes() == page
 
 
+def test_an_older_commit_checked_out_has_nothing_to_do(project):
+    project.write_params("sym-0.3")
+    project.make_data_and_runs()
+    project.run("dvc", "repro")
+    project.commit("another rate")
+    project.run("git", "checkout", "-q", "HEAD~1")
+    project.run("dvc", "checkout")
+    assert NOTHING in project.run("snakemake", "-n")
+    project.run("git", "checkout", "-q", "-")
+    project.run("dvc", "checkout")
+    assert NOTHING in project.run("snakemake", "-n")
+
+
 @pytest.fixture(scope="module")
 def bucket():
     """(address of an S3 server on this machine, name of a bucket in it)."""
@@ -110,11 +123,35 @@ def test_biased_data_and_trained_models_go_through_a_remote(project, bucket, kin
     assert NOTHING in clone.run("snakemake", "-n")
 
 
-def test_an_experiment_runs_what_it_changes_and_its_numbers_can_be_compared(project, tmp_path):
+NOISE = """# rates to be tried
+biases:
+  tiny:         # a list
+  - asym-0.4
+  - sym-0.2
+  other:
+  - none
+"""
+
+
+def test_an_experiment_changes_one_value_and_runs_what_it_changes(project, tmp_path):
+    """Of a file of the folder; nothing runs again for having moved there. Its numbers can be compared."""
     before = project.made()
-    project.run("dvc", "exp", "run", "-n", "other", "-S", "biases.tiny=[asym-0.4,sym-0.3]")
+    main, noise = project.root / "params.yaml", project.root / "params" / "noise.yaml"
+    noise.parent.mkdir()
+    noise.write_text(NOISE)
+    main.write_text(re.sub(r"^biases:.*\n", "include: [params]\n", main.read_text(), flags=re.MULTILINE))
+    stages = (project.root / "dvc.yaml").read_text()
+    (project.root / "dvc.yaml").write_text(
+        stages.replace("- params.yaml:", "- params.yaml:\n      - params/noise.yaml:")
+    )
+    project.run("dvc", "repro")
+    assert project.made() == before
+    project.commit("two files")
+    kept = main.read_text(), noise.read_text()
+    project.run("dvc", "exp", "run", "-n", "other", "-S", "params/noise.yaml:biases.tiny=[asym-0.4,sym-0.3]")
     new = set(project.made()) - set(before)
     assert sorted(name.split("/")[1] for name in new) == ["inject", "metaset", "train", "train"]
+    assert (main.read_text(), noise.read_text()) == (kept[0], kept[1].replace("sym-0.2", "sym-0.3"))
     assert "other" in project.run("dvc", "exp", "show", "--csv")
 
     changes = json.loads(project.run("dvc", "metrics", "diff", "--json"))
@@ -131,38 +168,6 @@ def test_an_experiment_runs_what_it_changes_and_its_numbers_can_be_compared(proj
     shown = frame[(frame.protocol == "last") & (frame.split == "test") & (frame.metric == "accuracy")]
     assert len(shown) == 4
     assert all(f"{value}" in drawn for value in shown["value"]), "every accuracy is a point"
-
-
-NOISE = """# rates to be tried
-biases:
-  tiny:         # a list
-  - asym-0.4
-  - sym-0.2
-  other:
-  - none
-"""
-
-
-def test_an_experiment_changes_one_value_of_a_file_of_the_folder(project):
-    """And nothing runs again for having moved to another file."""
-    before = project.made()
-    main, noise = project.root / "params.yaml", project.root / "params" / "noise.yaml"
-    noise.parent.mkdir()
-    noise.write_text(NOISE)
-    main.write_text(re.sub(r"^biases:.*\n", "include: [params]\n", main.read_text(), flags=re.MULTILINE))
-    stages = (project.root / "dvc.yaml").read_text()
-    (project.root / "dvc.yaml").write_text(
-        stages.replace("- params.yaml:", "- params.yaml:\n      - params/noise.yaml:")
-    )
-    project.run("dvc", "repro")
-    assert project.made() == before
-    project.commit("two files")
-    kept = main.read_text(), noise.read_text()
-    project.run("dvc", "exp", "run", "-S", "params/noise.yaml:biases.tiny=[asym-0.4,sym-0.3]")
-    new = set(project.made()) - set(before)
-    assert sorted(name.split("/")[1] for name in new) == ["inject", "metaset", "train", "train"]
-    assert (main.read_text(), noise.read_text()) == (kept[0], kept[1].replace("sym-0.2", "sym-0.3"))
-    assert "sym-0.3" in project.run("dvc", "params", "diff")
 
 
 def rows(values):

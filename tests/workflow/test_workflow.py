@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -83,39 +82,6 @@ def test_without_snakemakes_own_records_nothing_is_made_again(project):
     assert NOTHING in project.run("snakemake", "-n")
 
 
-def test_one_changed_rate_runs_only_its_cells_and_changing_back_trains_nothing(project):
-    before = project.made()
-    page = (project.root / "results/tiny.md").read_bytes()
-    kept = project.planned()
-    project.write_params("sym-0.3")
-    project.run("dvc", "repro")
-    after = project.made()
-    new = set(after) - set(before)
-    assert new == project.planned() - kept
-    assert new
-    assert all("sym-0.3" in name for name in new)
-    assert all(after[name] == before[name] for name in before)
-    assert (project.root / "results/tiny.md").read_bytes() != page
-    project.commit("another rate")
-
-    project.write_params("sym-0.2")
-    project.run("dvc", "repro")
-    assert project.made() == after
-    assert (project.root / "results/tiny.md").read_bytes() == page
-
-
-def test_an_older_commit_checked_out_has_nothing_to_do(project):
-    project.write_params("sym-0.3")
-    project.run("dvc", "repro")
-    project.commit("another rate")
-    project.run("git", "checkout", "-q", "HEAD~1")
-    project.run("dvc", "checkout")
-    assert NOTHING in project.run("snakemake", "-n")
-    project.run("git", "checkout", "-q", "-")
-    project.run("dvc", "checkout")
-    assert NOTHING in project.run("snakemake", "-n")
-
-
 def test_a_fresh_clone_pulls_and_has_nothing_to_do(project, tmp_path):
     remote = tmp_path / "remote"
     project.run("dvc", "remote", "add", "-d", "shelf", str(remote))
@@ -136,24 +102,6 @@ def test_another_title_renders_the_table_again_and_trains_nothing(project):
     assert project.made() == before
     assert "Another title" in (project.root / "results/tiny.md").read_text()
     assert NOTHING in project.run("snakemake", "-n")
-
-
-def test_killed_in_mid_run_the_same_command_finishes_and_nothing_half_made_counts(built, tmp_path):
-    project = new_project(tmp_path / "killed", PARAMS)
-    snakemake = subprocess.Popen(
-        ["snakemake"], cwd=project.root, env=environment(), start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert wait_until(lambda: any("/train/" in name for name in project.made()), GUARD)
-    os.killpg(snakemake.pid, signal.SIGKILL)
-    snakemake.wait()
-    assert set(project.made()) < project.planned()
-    for manifest in project.made():
-        open_stored((project.root / manifest).parent)
-    said = project.run("snakemake")
-    assert set(project.made()) == project.planned(), said
-    rows = "results/tiny.parquet"
-    assert results_without_cost(project.root / rows) == results_without_cost(built.root / rows)
 
 
 def processes_in(folder):
@@ -193,13 +141,6 @@ def test_jobs_of_a_killed_snakemake_leave_a_checkpoint_and_do_not_linger(tmp_pat
     assert list((project.root / "results/checkpoints").glob("train-*/step-*"))
     assert not list((project.root / "results/train").rglob("manifest.json"))
     assert any("has died" in log.read_text() for log in logs.rglob("*.log"))
-
-
-def results_without_cost(path):
-    import pandas as pd
-
-    frame = pd.read_parquet(path).drop(columns=["seconds", "evaluation_seconds", "peak_mib"])
-    return frame.to_csv()
 
 
 def test_a_flipped_byte_that_dvc_hands_out_silently_is_caught(project):
