@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cmw_pipeline.audit.features import View, make_samples
 from cmw_pipeline.data.own import Columns, own_arrays, read_own
 from cmw_pipeline.data.own.divide import divide, units
 from cmw_pipeline.errors import ConfigError, IntegrityError
@@ -47,6 +49,22 @@ def test_class_folders_give_classes_and_a_split_where_there_is_none(tmp_path):
     assert data.rows["path"].tolist() == [f"{name}/{row}.png" for name in ("cat", "dog") for row in range(10)]
     assert data.labels.tolist() == [0] * 10 + [1] * 10
     assert len(data.where(TEST)) == 4
+
+
+@pytest.mark.parametrize("change", ["another picture", "gone", "half a picture"])
+def test_a_folder_that_changes_between_reading_and_training_is_one_line_with_the_file(tmp_path, change):
+    data = read_own(class_folders(tmp_path))
+    file = tmp_path / "dog/3.png"
+    if change == "another picture":
+        picture(file, 77)
+    elif change == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(IntegrityError, match=r"dog/3\.png: ") as caught:
+        make_samples(data, View("pixels", 8), tmp_path / "work", torch.device("cpu"), 0)
+    assert "leave the folder as it is" in str(caught.value)
+    assert not (tmp_path / "work").exists()
 
 
 def test_folders_of_splits_are_the_split(tmp_path):
