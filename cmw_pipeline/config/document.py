@@ -1,9 +1,8 @@
 """The parameter file and those that it includes, read as one document of YAML 1.2; ``like`` is filled in."""
 
-import difflib
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
 
 from cmw_pipeline.config.fields import over
+from cmw_pipeline.config.nearest import nearest
 from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.errors import ConfigError
 
@@ -97,23 +97,6 @@ def listing(path: Path, document: Document, problems: list[Problem]) -> str:
         shown.append(f"  ... and {len(problems) - 40} more")
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     return "\n".join([f"{path}: {count}", *shown])
-
-
-def nearest(wrong: str, known: list[str]) -> str:
-    """The advice that ends a line about a name that is not there."""
-    match = closest(wrong, known)
-    return f"; did you mean {match!r}?" if match else f"; there are: {', '.join(sorted(known)) or 'none'}"
-
-
-def closest(wrong: str, known: Iterable[str]) -> str | None:
-    """The one of the known names that a wrong one resembles most, whatever their case; None if none does.
-
-    >>> closest("CMW-Nte", ["erm", "cmw-net", "mw-net"])
-    'cmw-net'
-    """
-    folded = {name.casefold(): name for name in known}
-    match = difflib.get_close_matches(wrong.casefold(), folded, n=1)
-    return folded[match[0]] if match else None
 
 
 def short(value: Any) -> str:

@@ -14,8 +14,9 @@ from pydantic_core import ErrorDetails
 from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.datasets import FACTS
-from cmw_pipeline.config.document import Document, Problem, listing, nearest, read_document, short
+from cmw_pipeline.config.document import Document, Problem, listing, read_document, short
 from cmw_pipeline.config.methods import KINDS
+from cmw_pipeline.config.nearest import nearest
 from cmw_pipeline.config.schema import Params
 from cmw_pipeline.config.sense import senseless
 from cmw_pipeline.config.weightings import NetWeighting, WeightingBase

@@ -25,9 +25,9 @@ from cmw_pipeline.config.contracts import (
     TrainRequest,
 )
 from cmw_pipeline.config.datasets import FACTS
-from cmw_pipeline.config.document import nearest
 from cmw_pipeline.config.meta_names import parse_meta
 from cmw_pipeline.config.methods import Method
+from cmw_pipeline.config.nearest import nearest
 from cmw_pipeline.config.pages import RECEIPT
 from cmw_pipeline.config.pretrained import PRETRAINED
 from cmw_pipeline.config.schema import Dataset, Params, Table
@@ -205,7 +205,8 @@ class Plan:
         right = "transfer" if isinstance(weighting := method.weighting, Frozen) else "train"
         if right != stage:
             raise ConfigError(
-                f"{name}: {cell.method!r} is made by `cmw {right}`, not by `cmw {stage}`", f"`cmw {right} {name}`"
+                f"{name}: {cell.method!r} is made by `cmw {right}`, not by `cmw {stage}`",
+                f"`cmw {right} {name}`",
             )
         biased = self.inject(f"{cell.dataset}/{cell.bias}")
         inputs: dict[str, Artefact[Any]] = {"raw": biased.inputs["raw"], "biased": biased}

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.cell import Cell
-from cmw_pipeline.config.document import closest
+from cmw_pipeline.config.nearest import closest
 from cmw_pipeline.config.plan import Plan
 from cmw_pipeline.config.weightings import Frozen, MetaLearned, NetWeighting, WeightingBase
 

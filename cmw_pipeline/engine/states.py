@@ -10,7 +10,7 @@ from typing import Any
 from cmw_pipeline.config.artefact import RESULTS, Artefact
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import Run, TrainRequest
-from cmw_pipeline.config.document import nearest
+from cmw_pipeline.config.nearest import nearest
 from cmw_pipeline.config.plan import Plan
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.manifests import is_locked, is_stored, lock_path

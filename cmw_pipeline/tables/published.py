@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from cmw_pipeline.config.document import nearest
+from cmw_pipeline.config.nearest import nearest
 from cmw_pipeline.errors import ConfigError
 
 _FILE = Path(__file__).with_name("published.csv")

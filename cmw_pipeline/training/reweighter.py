@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from cmw_pipeline.config.document import nearest
 from cmw_pipeline.config.methods.losses import Erm
+from cmw_pipeline.config.nearest import nearest
 from cmw_pipeline.config.weightings import Frozen, MetaLearned, NetWeighting, WeightingBase
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.meta.class_groups import class_sizes

@@ -100,3 +100,11 @@ def test_a_folder_without_a_workflow_is_said(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     code, said = cmw("--params", CHECKOUT / "params.yaml", "make", "demo")
     assert (code, "no workflow/Snakefile here" in said) == (2, True)
+
+
+def test_the_status_of_a_project_at_rest_and_of_a_table(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    params = ["--params", CHECKOUT / "params.yaml"]
+    assert cmw(*params, "status") == (0, "no run is at work; `cmw list` shows what there is\n")
+    code, said = cmw(*params, "status", "demo")
+    assert code == 0 and said.startswith("demo: 36 cells, 36 to train\n")
