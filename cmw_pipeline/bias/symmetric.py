@@ -49,3 +49,14 @@ def over_all(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws
 def over_others(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws) -> Samples:
     """Symmetric noise over the other classes, at the step's rate."""
     return samples.labelled(symmetric(samples.labels, step.value, facts.num_classes, draws.own, other=True))
+
+
+def by_frequency(samples: Samples, step: BiasStep, facts: DatasetFacts, draws: Draws) -> Samples:
+    """Each sample, with a probability of the step's rate, gets the label of a sample drawn from all.
+
+    So a class is drawn by its size after a long tail, the present one included, and expected class sizes
+    stay as they are: Dynamic Loss's noise (Jiang et al., TPAMI 2023, by its code).
+    """
+    labels, size = samples.labels, len(samples.labels)
+    chosen = draws.own.random(size) < step.value
+    return samples.labelled(np.where(chosen, labels[draws.own.integers(size, size=size)], labels))

@@ -120,6 +120,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 None: Variant("symmetric:over_all"),
                 "other": Variant("symmetric:over_others"),
                 "plc": Variant("transition:draw_symmetric"),
+                "freq": Variant("symmetric:by_frequency"),
             },
         ),
         "asym": Kind(

@@ -97,6 +97,10 @@ class DatasetFacts:
 
 _CIFAR10_NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
 _ANIMALS = "cat lynx wolf coyote cheetah jaguar chimpanzee orangutan hamster guinea_pig"
+_CLOTHES = (
+    "T-shirt Shirt Knitwear Chiffon Sweater Hoodie Windbreaker Jacket Down_Coat Suit Shawl Dress Vest "
+    "Underwear"
+)
 _CIFAR10_MAP = {9: 1, 2: 0, 4: 7, 3: 5}
 _CIFAR100_COARSE = (
     "4 1 14 8 0 6 7 7 18 3 3 14 9 18 7 11 3 9 7 11 6 11 5 10 7 6 13 15 3 15 0 11 1 10 12 14 16 9 11 5 "
@@ -233,6 +237,26 @@ _KNOWN = (
     _class_folders("web-aircraft", 100, _WEBFG_HOME, 448),
     _class_folders("web-bird", 200, _WEBFG_HOME, 448),
     _class_folders("web-car", 196, _WEBFG_HOME, 448),
+    _large(
+        "clothing1m",
+        14,
+        ImageFiles(
+            "clothing1m",
+            "its authors, on request: https://github.com/Cysu/noisy_label",
+            "noisy_train_key_list.txt and the other lists, here or in annotations/, and images/",
+        ),
+        class_names=tuple(_CLOTHES.split()),
+    ),
+    _large(
+        "imagenet-lt",
+        1000,
+        ImageFiles(
+            "imagenet-lt",
+            "https://image-net.org, and the lists from https://github.com/facebookresearch/classifier-balancing",
+            "train/ and val/ of ILSVRC12, and ImageNet_LT_train.txt, _val.txt and _test.txt",
+            by_shots=True,
+        ),
+    ),
     _webvision("mini-webvision", 50, "google/"),
     _webvision("webvision", 1000, "google/, flickr/"),
 )

@@ -46,13 +46,15 @@ class ImageFiles:
     """A dataset of image files that does not fit in memory: never fetched, read where the user has it.
 
     ``home`` is where users get it, ``expected`` what the folder of ``--from`` holds. The first of the named
-    test sets is the one that every table shows; with names, top-5 accuracy is recorded too.
+    test sets is the one that every table shows; with names, top-5 accuracy is recorded too. With ``by_shots``
+    the classes of many, medium and few training images are named test sets beside the whole.
     """
 
-    layout: Literal["webvision", "animal10n", "class-folders"]
+    layout: Literal["webvision", "animal10n", "class-folders", "clothing1m", "imagenet-lt"]
     home: str
     expected: str
     test_sets: tuple[str, ...] = ()
+    by_shots: bool = False
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class Network(Model):
 
     name: Literal[
         "small-cnn", "resnet32", "resnet34", "preact-resnet18", "preact-resnet34", "vgg16-bn", "small-vgg",
-        "wrn28", "fast-cnn", "resnet50", "inception-resnet-v2", "vgg19-bn", "bcnn",
+        "wrn28", "fast-cnn", "resnet50", "resnext50", "inception-resnet-v2", "vgg19-bn", "bcnn",
         "linear", "mlp",
     ]  # fmt: skip
     width: Count | None = Field(
@@ -75,7 +75,7 @@ class Network(Model):
 
     @model_validator(mode="after")
     def _large_ones_are_as_published(self) -> Self:
-        fixed = ("linear", "resnet50", "inception-resnet-v2", "vgg19-bn", "bcnn")
+        fixed = ("linear", "resnet50", "resnext50", "inception-resnet-v2", "vgg19-bn", "bcnn")
         if self.width is not None and self.name in fixed:
             raise ValueError(f"{self.name} has one width; leave width out")
         return self

@@ -11,6 +11,8 @@ import pandas as pd
 
 from cmw_pipeline.config.contracts import Raw
 from cmw_pipeline.config.datasets import FACTS, DatasetFacts
+from cmw_pipeline.data.clothing1m import read_clothing1m
+from cmw_pipeline.data.imagenet_lt import read_imagenet_lt
 from cmw_pipeline.data.listings import Listing, printable, read_animal10n, read_class_folders
 from cmw_pipeline.data.pictures import Unreadable, decode, read_bytes
 from cmw_pipeline.data.webvision import read_webvision
@@ -20,6 +22,8 @@ from cmw_pipeline.io.tables import read_table
 READERS: dict[str, Callable[[Path, DatasetFacts], Listing]] = {
     "animal10n": read_animal10n,
     "class-folders": read_class_folders,
+    "clothing1m": read_clothing1m,
+    "imagenet-lt": read_imagenet_lt,
     "webvision": read_webvision,
 }
 """By the layout in :class:`~cmw_pipeline.config.origins.ImageFiles`."""

@@ -37,6 +37,8 @@ class Listing:
     files: pd.DataFrame
     """Columns ``path``, ``label``, ``split``, ``test_set``, and ``fault``, empty for a good path."""
     class_names: tuple[str, ...]
+    problem: str | None = None
+    """What tells its lists from published ones, where there are such."""
 
     @property
     def good(self) -> pd.DataFrame:
@@ -166,6 +168,51 @@ def read_list(file: Path, facts: DatasetFacts) -> Iterator[tuple[str, str, str]]
             yield path.decode("utf-8", "backslashreplace"), label.decode("ascii"), "a name that is not UTF-8"
         else:
             yield text, label.decode("ascii"), fault_of(text)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image in a line of a list."""
+
+    file: Path
+    row: int
+    """From 1."""
+    path: str
+    label: int
+
+
+def read_lines(file: Path, facts: DatasetFacts) -> Iterator[tuple[int, str]]:
+    """Number from 1 and text of each line that is not empty, without blanks around it.
+
+    Raises:
+        ConfigError: there is no such file.
+        IntegrityError: a line is not UTF-8.
+    """
+    try:
+        lines = plain(file).read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
+    except OSError:
+        raise missing(file, facts) from None
+    for number, line in enumerate(lines, 1):
+        try:
+            text = line.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            raise IntegrityError(f"{file}: line {number}: {line[:80]!r} is not UTF-8") from None
+        if text:
+            yield number, text
+
+
+def refuse_repeated(entries: Iterable[Entry]) -> None:
+    """See that no image is in two lines, of one list or of several.
+
+    Raises:
+        IntegrityError: one is; both lines are named.
+    """
+    seen: dict[str, Entry] = {}
+    for entry in entries:
+        before = seen.setdefault(entry.path, entry)
+        if before is not entry:
+            again = f"{entry.path[:80]!r} is in line {before.row} of {before.file.name}, too"
+            raise IntegrityError(f"{entry.file}: line {entry.row}: {again}; expected it once")
 
 
 def fault_of(path: str) -> str:

@@ -30,3 +30,24 @@ def top_k_accuracy(
         raise NumericsError(f"{np.isnan(logits).any(axis=1).sum()} of {len(logits)} samples have NaN logits")
     largest = np.argsort(-logits, axis=1, kind="stable")[:, :k]
     return 100.0 * float(np.mean((largest == labels[:, None]).any(axis=1)))
+
+
+def shot_groups(
+    train_counts: npt.NDArray[np.integer[Any]], test_labels: npt.NDArray[np.integer[Any]]
+) -> dict[str, npt.NDArray[np.intp]]:
+    """The test samples of classes of many (more than 100), medium and few (less than 20) training samples.
+
+    The thresholds of Kang et al., ICLR 2020. Where all classes have as many test samples, the accuracy on a
+    group is the mean of its classes' accuracies.
+
+    Args:
+        train_counts: (C,) training samples of each class.
+        test_labels: (N,) in [0, C).
+
+    >>> shot_groups(np.array([101, 20, 19]), np.array([2, 0, 1]))["medium"]
+    array([2])
+    """
+    of_sample = train_counts[test_labels]
+    many, few = of_sample > 100, of_sample < 20
+    groups = {"many": many, "medium": ~many & ~few, "few": few}
+    return {name: np.flatnonzero(rows) for name, rows in groups.items()}

@@ -9,7 +9,7 @@ from cmw_pipeline.models.bcnn import Bcnn
 from cmw_pipeline.models.blocks import Classifier
 from cmw_pipeline.models.fast_cnn import FastCnn
 from cmw_pipeline.models.heads import replacement
-from cmw_pipeline.models.large import InceptionResNetV2, ResNet50
+from cmw_pipeline.models.large import InceptionResNetV2, ResNet50, ResNeXt50
 from cmw_pipeline.models.preact_resnet18 import PreActResNet18
 from cmw_pipeline.models.preact_resnet34 import PreActResNet34
 from cmw_pipeline.models.resnet32 import ResNet32, ResNet32Experts
@@ -36,6 +36,7 @@ VECTORS: dict[str, type[Classifier]] = {"linear": Linear, "mlp": Mlp}
 """Networks for datasets of vectors, whose length D is their number of channels."""
 LARGE: dict[str, type[Classifier]] = {
     "resnet50": ResNet50,
+    "resnext50": ResNeXt50,
     "inception-resnet-v2": InceptionResNetV2,
     "vgg19-bn": Vgg19Bn,
     "bcnn": Bcnn,

@@ -22,6 +22,7 @@ from cmw_pipeline.io.tables import Columns, read_columns
 from cmw_pipeline.meta.weighting import load_weighting
 from cmw_pipeline.methods import registry as methods
 from cmw_pipeline.methods.base import Problem
+from cmw_pipeline.metrics.accuracy import shot_groups
 from cmw_pipeline.models import registry as models
 from cmw_pipeline.models.trunk import freeze_trunk, load_trunk
 from cmw_pipeline.runtime.seeds import stream_seed
@@ -84,8 +85,16 @@ def task(request: TrainRequest, inputs: Inputs, splits: Splits, images: OpenImag
         test_store=images.store(test.index),
         test_labels=torch.from_numpy(test.labels).to(device),
         meta=_meta(request.method, inputs),
-        test_sets=images.test_sets(test.index),
+        test_sets=images.test_sets(test.index) or _shots(images, problem, test.labels),
     )
+
+
+def _shots(images: OpenImages, problem: Problem, labels: npt.NDArray[np.int64]) -> Mapping[str, torch.Tensor]:
+    """Where test samples of classes of many, medium and few training samples lie, beside all of them."""
+    if images.facts.files is None or not images.facts.files.by_shots:
+        return {}
+    parts = {TEST: np.arange(len(labels))} | shot_groups(problem.class_counts.cpu().numpy(), labels)
+    return {name: torch.from_numpy(rows).to(images.device) for name, rows in parts.items() if len(rows)}
 
 
 def _meta(options: Options, inputs: Inputs) -> Meta | None:

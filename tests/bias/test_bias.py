@@ -46,6 +46,33 @@ def sha256(labels):
     return hashlib.sha256(np.ascontiguousarray(labels, dtype="<i2").tobytes()).hexdigest()
 
 
+# --- noise by class sizes
+
+
+def by_frequency(clean, bias, seed=1):
+    made = apply_bias(clean, parse_bias(bias), FACTS["cifar10"], seed)
+    return clean[made.kept], made.labels[made.kept]
+
+
+@pytest.mark.parametrize("bias", ["freq:sym-0.4", "lt-10+freq:sym-0.4", "lt-100+freq:sym-0.1"])
+def test_noise_by_class_sizes_leaves_the_sizes_as_they_were(bias):
+    clean, given = by_frequency(CIFAR10, bias)
+    rate, size = float(bias.rpartition("-")[2]), len(clean)
+    sizes = np.bincount(clean, minlength=10)
+    wrong = rate * (1 - ((sizes / size) ** 2).sum())
+    assert abs((given != clean).mean() - wrong) <= 4 * np.sqrt(wrong * (1 - wrong) / size)
+    leaving = sizes * rate * (1 - sizes / size)
+    assert (np.abs(np.bincount(given, minlength=10) - sizes) <= 4 * np.sqrt(2 * leaving)).all()
+
+
+def test_noise_by_class_sizes_draws_a_class_by_its_size():
+    clean, given = by_frequency(CIFAR10, "lt-10+freq:sym-1")
+    sizes = np.bincount(clean, minlength=10)
+    smallest = given[clean == 9]
+    found = stats.chisquare(np.bincount(smallest, minlength=10), len(smallest) * sizes / sizes.sum())
+    assert found.pvalue > 1e-4
+
+
 # --- long tail
 
 

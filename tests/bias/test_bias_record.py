@@ -38,6 +38,8 @@ DRAWS = [
     "sym-0.4",
     "other:sym-0.4",
     "plc:sym-0.3",
+    "freq:sym-0.4",
+    "lt-10+freq:sym-0.4",
     "asym-0.4",
     "one-way:asym-0.4",
     "plc:asym-0.3",

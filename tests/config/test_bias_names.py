@@ -117,7 +117,7 @@ def test_examples(name, steps):
         ("Sym-0.4", "is not a bias"),
         ("flip-0.4", "unknown bias 'flip'; known are lt, sym, asym"),
         ("sym-high", "'high' is not a number"),
-        ("pair:sym-0.4", "sym has no variant 'pair'; it has other, plc$"),
+        ("pair:sym-0.4", "sym has no variant 'pair'; it has other, plc, freq$"),
         ("other:lt-10", "lt has no variant 'other'; it has none$"),
         ("none+sym-0.4", "'none' is not a bias"),
         ("type1-35", r"the rate is 35; it must lie in \[0, 1\]"),

@@ -157,7 +157,9 @@ def test_without_them_there_is_no_clean_meta_set(tmp_path):
 # --- what is refused
 
 
-@pytest.mark.parametrize("source", ["animal10n", "web-bird", "mini-webvision", "webvision", "folder-3"])
+@pytest.mark.parametrize(
+    "source", ["animal10n", "web-bird", "mini-webvision", "clothing1m", "imagenet-lt", "folder-3"]
+)
 def test_where_the_images_are_had_is_said_when_they_are_not_there(tmp_path, source):
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -8,7 +8,11 @@ from cmw_pipeline.config.schema import Network
 from cmw_pipeline.meta.tangent import Forward, copied_buffers
 from cmw_pipeline.models.registry import LARGE, build
 
-PUBLISHED = {"resnet50": (25_557_032, 2048, 32), "inception-resnet-v2": (55_843_464, 1536, 75)}
+PUBLISHED = {
+    "resnet50": (25_557_032, 2048, 32),
+    "resnext50": (25_028_904, 2048, 32),
+    "inception-resnet-v2": (55_843_464, 1536, 75),
+}
 """Parameters with 1000 classes, features, and the smallest picture."""
 
 

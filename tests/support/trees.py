@@ -91,3 +91,72 @@ def class_folders(root, names, train=4, test=2, meta=0, test_folder="test"):
             for number in range(count):
                 save(root / folder / name / f"{number}.jpg", label, first + number)
     return root
+
+
+def clothing1m(root, layout="official"):
+    """14 classes: 4 noisy training images each, 1 of clean training, 2 of validation and 1 of test.
+
+    One in four training labels is that of the next class. Half of the clean images have a noisy label, too.
+    The layouts: official, annotations, beside (no ``images/``), inside (lists in ``images/``), combined,
+    folders.
+    """
+    images = list(_clothes())
+    for number, (part, label, given, key) in enumerate(images, 1):
+        place = {"beside": key.removeprefix("images/"), "folders": f"{part}/{given}/{number},{number}.jpg"}
+        save(root / place.get(layout, key), label, number)
+    folder = root / {"annotations": "annotations", "inside": "images", "combined": "annotations"}.get(
+        layout, ""
+    )
+    folder.mkdir(exist_ok=True)
+    if layout != "folders":
+        for name, lines in (_combined if layout == "combined" else _official)(images).items():
+            (folder / name).write_text("".join(f"{line}\n" for line in lines))
+    return root
+
+
+def _clothes():
+    """Part, class, label and key of each image."""
+    number = 0
+    for part, count in (("noisy_train", 4), ("clean_train", 1), ("clean_val", 2), ("clean_test", 1)):
+        for label in range(14):
+            for copy in range(count):
+                number += 1
+                given = (label + (copy == 0)) % 14 if part == "noisy_train" else label
+                yield part, label, given, f"images/{number // 100}/{number % 100:02d}/{number},{number}.jpg"
+
+
+def _combined(images):
+    parts = dict.fromkeys(part for part, *_ in images)
+    return {
+        f"{name}.txt": [f"{key} {given}" for part, _, given, key in images if part == name] for name in parts
+    }
+
+
+def _official(images):
+    parts = dict.fromkeys(part for part, *_ in images)
+    noisy = [f"{key} {given}" for part, _, given, key in images if part == "noisy_train"]
+    clean = [f"{key} {given}" for part, _, given, key in images if part != "noisy_train"]
+    both = [f"{key} {(label + 1) % 14}" for part, label, _, key in images[::2] if part != "noisy_train"]
+    lists = {f"{name}_key_list.txt": [key for part, *_, key in images if part == name] for name in parts}
+    return lists | {"noisy_label_kv.txt": noisy + both, "clean_label_kv.txt": clean}
+
+
+def imagenet_lt(
+    root, counts=(101, 100, 21, 20, 19, 5), val=2, test=3, flat=False, lists="", stem="ImageNet_LT_"
+):
+    """ILSVRC12's ``train/`` and ``val/`` of as many synsets as counts, and lists in the folder ``lists``."""
+    lines = {"train": [], "val": [], "test": []}
+    for label, count in enumerate(counts):
+        name = synset(label)
+        for number in range(count + val):
+            path = f"train/{name}/{name}_{number}.JPEG"
+            save(root / path, label, number, side=8)
+            lines["train" if number < count else "val"].append(f"{path} {label}")
+        for number in range(test):
+            file = f"ILSVRC2012_val_{100 * label + number:08d}.JPEG"
+            save(root / "val" / ("" if flat else name) / file, label, 90 + number, side=8)
+            lines["test"].append(f"val/{name}/{file} {label}")
+    (root / lists).mkdir(parents=True, exist_ok=True)
+    for part, texts in lines.items():
+        (root / lists / f"{stem}{part}.txt").write_text("".join(f"{text}\n" for text in texts))
+    return root

@@ -46,7 +46,7 @@ def write(facts: DatasetFacts, origin: ImageFiles, form: str | None, asked: Aske
         log.info("left out: %d stray files; the first is %s", strays.sum(), lost["path"][strays].iloc[0])
     _refuse_losses(asked.local, lost[~strays], len(listing.files) - int(strays.sum()), report)
     _refuse_gaps(asked.local, files, listing.class_names)
-    notes = asked.verified(asked.local, _leak(files, faults))
+    notes = asked.verified(asked.local, _leak(files, faults) or listing.problem)
     write_files(asked.out, {str(name): files[name].to_numpy() for name in files})
     write_table(asked.out / Raw.FAULTS, faults, Raw.FAULTS.columns)
     write_folder(asked.out, Folder(root, imported=False))
