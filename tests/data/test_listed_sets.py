@@ -1,9 +1,11 @@
 """Clothing1M and ImageNet-LT: their lists are read in every layout, and what is wrong there is named."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cmw_pipeline.config.datasets import FACTS
@@ -12,7 +14,9 @@ from cmw_pipeline.data.clothing1m import read_clothing1m
 from cmw_pipeline.data.imagenet_lt import read_imagenet_lt
 from cmw_pipeline.data.survey import survey
 from cmw_pipeline.errors import ConfigError, IntegrityError
+from cmw_pipeline.methods.base import Problem
 from cmw_pipeline.metrics.accuracy import shot_groups, top_k_accuracy
+from cmw_pipeline.training.assemble import _shots
 from tests.data.test_image_files import biased, counts, downloaded
 from tests.support import trees
 
@@ -254,3 +258,16 @@ def test_groups_of_classes_are_by_their_training_samples():
     found = {name: top_k_accuracy(logits[rows], labels[rows]) for name, rows in groups.items()}
     assert found == {"many": 100.0, "medium": 50.0, "few": 0.0}
     assert top_k_accuracy(logits, labels) == pytest.approx(100 * 2.5 / 6)
+
+
+def test_a_run_on_imagenet_lt_is_tested_on_all_and_on_each_group():
+    """By training counts of the given labels; groups without a test sample are left out."""
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor([101, 20, 30]))
+    images = SimpleNamespace(facts=SIX, device=torch.device("cpu"))
+    parts = _shots(images, Problem(3, labels), np.array([2, 0, 1, 0]))
+    assert {name: rows.tolist() for name, rows in parts.items()} == {
+        "test": [0, 1, 2, 3],
+        "many": [1, 3],
+        "medium": [0, 2],
+    }
+    assert _shots(SimpleNamespace(facts=CLOTHES), Problem(3, labels), np.array([0])) == {}

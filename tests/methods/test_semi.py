@@ -20,7 +20,7 @@ from cmw_pipeline.methods.registry import build
 from cmw_pipeline.stages import download, inject
 from cmw_pipeline.stages.base import make
 from cmw_pipeline.training.batches import Meta, pick_meta_rows
-from tests.support.tiny import loss_of, options, task
+from tests.support.tiny import options, task
 
 PARAMS = """
 build: [tiny]
@@ -172,9 +172,14 @@ def method(kind, **changes):
     candidates = torch.ones(6, K, dtype=torch.bool)
     labels = torch.tensor([0, 2, 1, 1, 1, 1])
     candidates[:3] = F.one_hot(labels[:3], K).bool()
-    return build(
-        options(kind, **({"threshold": 0.95} | changes)), Problem(K, labels, candidates=candidates), 0
-    )
+    defaults = {"threshold": 0.95} if kind.startswith(("fixmatch", "flexmatch")) else {}
+    return build(options(kind, **(defaults | changes)), Problem(K, labels, candidates=candidates), 0)
+
+
+def loss_of(made, logits, batch):
+    """The loss of a step, in which the method sees the logits before."""
+    made.observe(logits.detach(), batch)
+    return made.objective(logits, batch, made.weigh)
 
 
 def test_fixmatch_by_hand():
@@ -254,3 +259,93 @@ def test_no_sure_guess_and_no_weight_leave_the_labelled_loss():
     for normalisation in ("mean", "sum"):
         torch.testing.assert_close(weighted([0.5] * 3, threshold=1.0, normalisation=normalisation), labelled)
         torch.testing.assert_close(weighted([0.0] * 3, normalisation=normalisation), labelled)
+
+
+# --- its successors
+
+
+WEAK = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.1, 0.0, 0.9]])
+
+
+def test_flexmatch_accepts_everything_at_first_and_is_fixmatch_once_all_classes_have_come_as_far():
+    ours = method("flexmatch", threshold=0.6)
+    assert ours.sure(WEAK, BATCH).tolist() == [1.0, 1.0, 1.0]
+    assert ours.chosen.tolist() == [K, K, K, 0, K, 2]
+    ours.chosen.copy_(torch.tensor([0, 1, 2, 0, 1, 2]))
+    assert ours.progress().tolist() == [1.0, 1.0, 1.0]
+    assert ours.sure(WEAK, BATCH).tolist() == [1.0, 0.0, 1.0]
+
+
+def test_flexmatch_asks_less_of_a_class_that_is_guessed_seldom():
+    ours = method("flexmatch", threshold=0.9)
+    ours.chosen.copy_(torch.tensor([2, 2, 2, 2, 0, K]))
+    torch.testing.assert_close(ours.progress(), torch.tensor([0.25, 0.0, 1.0]))
+    assert ours.sure(torch.tensor([[0.4, 0.3, 0.3], [0.1, 0.8, 0.1], [0.05, 0.1, 0.85]]), BATCH).tolist() == [
+        1.0,
+        1.0,
+        0.0,
+    ]
+
+
+def test_freematch_has_one_threshold_while_predictions_are_even():
+    ours = method("freematch")
+    ours.confidence_mean.fill_(0.75)
+    even = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.1, 0.2, 0.7]])
+    assert ours.sure(even, BATCH).tolist() == [1.0, 0.0, 0.0]
+
+
+def test_freematch_moves_its_means_before_it_asks():
+    ours = method("freematch", fairness=0.0)
+    ours.sure(WEAK, BATCH)
+    third = torch.full((K,), 1 / 3)
+    torch.testing.assert_close(ours.confidence_mean, 0.999 * third[0] + 0.001 * WEAK.amax(dim=1).mean())
+    torch.testing.assert_close(ours.prediction_mean, 0.999 * third + 0.001 * WEAK.mean(dim=0))
+    torch.testing.assert_close(ours.histogram, 0.999 * third + 0.001 * torch.tensor([2.0, 0.0, 1.0]) / 3)
+
+
+def test_the_fairness_of_freematch_by_hand():
+    ours, plain = method("freematch", fairness=0.5), method("freematch", fairness=0.0)
+    strong = LOGITS[L + U :]
+    found = loss_of(ours, LOGITS, BATCH) - loss_of(plain, LOGITS, BATCH)
+    assert ours.current.tolist() == [1.0, 1.0, 1.0]
+    a = ours.prediction_mean / ours.histogram
+    shown = torch.tensor([2.0, 1.0, 0.0]) / 3
+    b = torch.where(shown > 0, strong.softmax(dim=1).mean(dim=0) / shown, 0.0)
+    expected = 0.5 * (a / a.sum() * (b / b.sum() + 1e-12).log()).sum()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_weight_of_softmatch_is_a_bell_below_the_mean_confidence():
+    ours = method("softmatch")
+    ours.mean.fill_(0.9)
+    ours.variance.fill_(0.04)
+    confidence = torch.tensor([0.95, 0.9 - 0.2, 0.9 - 0.1])
+    even = torch.stack([confidence, (1 - confidence) / 2, (1 - confidence) / 2], dim=1)
+    ours.prediction_mean.copy_(even.mean(dim=0))  # so that aligning changes nothing but the scale
+    aligned = even / even.mean(dim=0)
+    seen = (aligned / aligned.sum(dim=1, keepdim=True)).amax(dim=1)
+    weights = ours.sure(even, BATCH)
+    below = (seen - ours.mean).clamp(max=0)
+    torch.testing.assert_close(weights, torch.exp(-2 * below**2 / ours.variance), rtol=1e-3, atol=1e-4)
+
+
+def test_softmatch_without_steepness_counts_all_guesses():
+    assert method("softmatch", steepness=0.0).sure(WEAK, BATCH).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_softmatch_counts_whole_what_is_as_sure_as_the_mean():
+    ours = method("softmatch")
+    ours.mean.fill_(0.5)
+    weights = ours.sure(torch.tensor([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.34, 0.33, 0.33]]), BATCH)
+    assert weights[:2].tolist() == [1.0, 1.0]
+    assert 0 < float(weights[2]) < 1
+
+
+@pytest.mark.parametrize("kind", ["flexmatch", "freematch", "softmatch"])
+def test_before_they_start_only_labelled_images_count_and_nothing_is_remembered(kind):
+    ours = method(kind, start_epoch=1)
+    before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    torch.testing.assert_close(
+        loss_of(ours, LOGITS, BATCH), loss_of(method("fixmatch", unlabelled=0.0), LOGITS, BATCH)
+    )
+    assert all(torch.equal(tensor, before[name]) for name, tensor in ours.state_dict().items())

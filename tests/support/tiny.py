@@ -52,6 +52,9 @@ METHOD_OPTIONS = {
     "dividemix": {"start_epoch": 1, "batch_size": 4},
     "dynamic-loss": {"start_epoch": 1, "ranks": 5},
     "fixmatch": {"batch_size": 5, "ratio": 2, "threshold": 0.3},
+    "flexmatch": {"batch_size": 5, "ratio": 2, "threshold": 0.3},
+    "freematch": {"batch_size": 5, "ratio": 2},
+    "softmatch": {"batch_size": 5, "ratio": 2},
     "forward": {"first": {"method": "erm"}},
     "lrt": {"start_epoch": 0},
     "m-correction": {"bootstrap_epoch": 1},
@@ -69,7 +72,7 @@ WEIGHTING_OPTIONS = {
     "cmw-net": SMALL_META | {"weight_net": {"lr": 1e-2}},
     "frozen": {"run": RUN},
 }
-WITH_CANDIDATES = ("proden", "cc", "lws", "cavl", "fixmatch")
+WITH_CANDIDATES = ("proden", "cc", "lws", "cavl", "fixmatch", "flexmatch", "freematch", "softmatch")
 """What is trained where not every sample has one label."""
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cmw_pipeline.config.fields import Count, Epoch, Fraction, NonNegative
+from cmw_pipeline.config.fields import Count, Epoch, Fraction, Model, NonNegative
 from cmw_pipeline.config.methods.base import MethodBase
 
 
@@ -85,7 +85,18 @@ class SelectiveNet(MethodBase):
     share: Fraction = Field(0.5, description="α, of the selective loss; the rest is the auxiliary head's")
 
 
-class FixMatch(MethodBase):
+class _Guessing(Model):
+    """What the methods share that guess labels on weak views."""
+
+    batch_size: Count = Field(64, description="labelled images in a batch")
+    ratio: Count = Field(7, description="μ, unlabelled images in a batch for each labelled one")
+    unlabelled: NonNegative = Field(1.0, description="weight of the guesses' loss; 0: labelled images only")
+    strong_view: Literal["weak", "strong"] = Field(
+        "strong", description="what the guess is learned on: AutoAugment, or another weak view"
+    )
+
+
+class FixMatch(_Guessing, MethodBase):
     """FixMatch (Sohn et al., NeurIPS 2020): few labels, and pseudo-labels of confident predictions."""
 
     implemented_by = "fixmatch:FixMatch"
@@ -93,10 +104,37 @@ class FixMatch(MethodBase):
     steady = True
 
     kind: Literal["fixmatch"]
-    batch_size: Count = Field(64, description="labelled images in a batch")
-    ratio: Count = Field(7, description="μ, unlabelled images in a batch for each labelled one")
     threshold: Fraction = Field(0.95, description="τ, a guess counts if it is at least so probable")
-    unlabelled: NonNegative = Field(1.0, description="weight of the guesses' loss; 0: labelled images only")
-    strong_view: Literal["weak", "strong"] = Field(
-        "strong", description="what the guess is learned on: AutoAugment, or another weak view"
-    )
+
+
+class FlexMatch(_Guessing, MethodBase):
+    """FlexMatch (Zhang et al., NeurIPS 2021): FixMatch, with lower thresholds for classes guessed seldom."""
+
+    implemented_by = "flexmatch:FlexMatch"
+    divisible = False
+    steady = True
+
+    kind: Literal["flexmatch"]
+    threshold: Fraction = Field(0.95, description="τ, of the class that is guessed most often")
+
+
+class FreeMatch(_Guessing, MethodBase):
+    """FreeMatch (Wang et al., ICLR 2023): FixMatch, with thresholds that follow the mean confidence."""
+
+    implemented_by = "freematch:FreeMatch"
+    divisible = False
+    steady = True
+
+    kind: Literal["freematch"]
+    fairness: NonNegative = Field(0.001, description="weight of the fairness of the predictions")
+
+
+class SoftMatch(_Guessing, MethodBase):
+    """SoftMatch (Chen et al., ICLR 2023): FixMatch, with a soft weight in the place of the threshold."""
+
+    implemented_by = "softmatch:SoftMatch"
+    divisible = False
+    steady = True
+
+    kind: Literal["softmatch"]
+    steepness: NonNegative = Field(2.0, description="n, of the weight below the mean; 0: all count alike")
