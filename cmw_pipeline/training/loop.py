@@ -39,7 +39,7 @@ def train(
         NumericsError: a loss is not finite.
         IntegrityError: the checkpoints do not belong to this run or are damaged.
     """
-    _resume(state, side)
+    _resume(state, side, task.recipe.epochs)
     iterations = Iterations(state, task.recipe)
     saved = began = time.monotonic()
     earlier = state.spent
@@ -67,7 +67,7 @@ def train(
     return earlier
 
 
-def _resume(state: TrainState, side: Path) -> None:
+def _resume(state: TrainState, side: Path, epochs: int) -> None:
     found = load_latest(side)
     if found is None:
         return
@@ -78,6 +78,8 @@ def _resume(state: TrainState, side: Path) -> None:
         raise IntegrityError(
             f"{side}: checkpoints of another run: {reason}", f"remove {side} to start afresh"
         ) from None
+    for record in state.records:  # a log of earlier attempts may be gone
+        log.info("%s  before", _said(record, epochs))
     log.info("continuing in epoch %d after step %d", state.epoch + 1, state.step)
 
 
@@ -148,11 +150,9 @@ def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> Non
         "scores": scores,
     }
     if task.team.leads:
-        accuracy = scores.get(TEST, {}).get("accuracy")
-        found = "" if accuracy is None else f"  test {accuracy:.2f}%"
-        place = f"epoch {state.epoch + 1}/{recipe.epochs}"
-        left = in_words(seconds * (recipe.epochs - state.epoch - 1))
-        log.info("%s  loss %.4f%s  %.1f s, %s left", place, record["train_loss"], found, seconds, left)
+        left = seconds * (recipe.epochs - state.epoch - 1)
+        rest = f", {in_words(left)} left" if left else ""
+        log.info("%s  %.1f s%s", _said(record, recipe.epochs), seconds, rest)
     state.records.append(record)
     if state.observer is not None:
         state.observer.after_epoch(
@@ -160,6 +160,13 @@ def _end_epoch(task: Task, state: TrainState, steps: int, seconds: float) -> Non
         )
     state.epoch, state.step = state.epoch + 1, 0
     state.loss_sum.zero_()
+
+
+def _said(record: Record, epochs: int) -> str:
+    """An epoch in a log's words."""
+    accuracy = record["scores"].get(TEST, {}).get("accuracy")
+    found = "" if accuracy is None else f"  test {accuracy:.2f}%"
+    return f"epoch {record['epoch'] + 1}/{epochs}  loss {record['train_loss']:.4f}{found}"
 
 
 def _test_scores(task: Task, state: TrainState) -> dict[str, dict[str, float]]:
