@@ -37,4 +37,4 @@ rule audit:
         mem_mb=8000,
         runtime=240,
     shell:
-        "cmw audit {output.page:q} >> {log:q} 2>&1"
+        "cmw audit {output.page:q} > {log:q} 2>&1"

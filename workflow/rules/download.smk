@@ -20,4 +20,4 @@ rule download:
         mem_mb=4000,
         runtime=30,
     shell:
-        "cmw download {output:q} >> {log:q} 2>&1"
+        "cmw download {output:q} > {log:q} 2>&1"

@@ -25,4 +25,4 @@ rule export:
         mem_mb=4000,
         runtime=30,
     shell:
-        "cmw export {output.manifest:q} >> {log:q} 2>&1"
+        "cmw export {output.manifest:q} > {log:q} 2>&1"

@@ -22,4 +22,4 @@ rule inject:
     params:
         stage="inject",
     shell:
-        "cmw {params.stage:q} {output:q} >> {log:q} 2>&1"
+        "cmw {params.stage:q} {output:q} > {log:q} 2>&1"

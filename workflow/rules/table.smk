@@ -28,4 +28,4 @@ rule table:
         mem_mb=2000,
         runtime=10,
     shell:
-        "cmw table {wildcards.table:q} --strict >> {log:q} 2>&1"
+        "cmw table {wildcards.table:q} --strict > {log:q} 2>&1"

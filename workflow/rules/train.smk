@@ -27,4 +27,4 @@ rule train:
         launcher=several_processes,
         stage="train",
     shell:
-        "{params.launcher}cmw {params.stage:q} {output:q} >> {log:q} 2>&1"
+        "{params.launcher}cmw {params.stage:q} {output:q} > {log:q} 2>&1"
