@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from cmw_pipeline.config.contracts import Weighting
+from cmw_pipeline.config.contracts import Run, Weighting
 from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.errors import ConfigError, IntegrityError, NumericsError
 from cmw_pipeline.io.atomic import write_text
@@ -196,7 +196,10 @@ def load_weighting(path: str | Path) -> WeightingFunction:
         card = json.loads(plain(path / Weighting.CARD).read_text())
         tensors = load_file(plain(path / Weighting.TENSORS))
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
-        raise IntegrityError(f"{path}: not an exported weighting function: {error}") from None
+        run = (
+            "this is a run: `cmw export NAME` writes its function" if (path / Run.METHOD).is_file() else None
+        )
+        raise IntegrityError(f"{path}: not an exported weighting function: {error}", run) from None
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise IntegrityError(f"{path / Weighting.CARD}: not a card of format {FORMAT}")
     net = _net(tensors, path)

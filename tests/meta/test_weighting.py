@@ -85,6 +85,12 @@ def test_the_card_says_what_the_function_is(folder):
     assert card["source"] == {"run": "digits/asym-0.4/cmw-net/digits-cnn/seed0"}
 
 
+def test_a_run_in_place_of_its_function_is_told_how_to_get_it(tmp_path):
+    (tmp_path / "method.safetensors").write_bytes(b"")
+    with pytest.raises(IntegrityError, match="`cmw export NAME` writes its function"):
+        load_weighting(tmp_path)
+
+
 # --- the published function
 
 # Losses, and the weights of the groups large, small and moderate, to the digits known of them.
