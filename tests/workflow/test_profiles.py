@@ -58,8 +58,7 @@ def test_a_dry_run_by_the_profile_plans_every_job(project, name):
     command = ["snakemake", "-n", "--profile", f"workflow/profiles/{name}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
-    for rule in ("download", "inject", "train", "table"):
-        assert f"rule {rule}:" in done.stdout + done.stderr
+    assert "1 download, 1 inject, 1 train, 1 table" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
