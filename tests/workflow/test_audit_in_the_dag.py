@@ -133,5 +133,7 @@ def test_snakemake_makes_it_once(project):
 )
 def test_an_audit_that_makes_no_sense_is_refused(project, entry, message):
     (project.root / "params/more.yaml").write_text(f"audits: {{more: {entry}}}\n")
+    with (project.root / "params.yaml").open("a") as params:  # ends with what the import included
+        params.write("- params/more.yaml\n")
     code, said = cmw("check")
     assert code == 2 and "audits.more" in said and message in said
