@@ -5,7 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_TOLD = ("Nothing to be done", "This was a dry-run", "Terminating processes", "Trying to restart")
+_TOLD = (
+    "Nothing to be done",
+    "This was a dry-run",
+    "Terminating processes",
+    "Trying to restart",
+    "Congratulations",  # of --lint
+)
 """Beginnings of what has no event of its own and is passed on."""
 _LAST_LINES = 12
 

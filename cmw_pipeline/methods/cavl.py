@@ -1,7 +1,6 @@
 """CAVL: the candidate of the largest class activation value becomes the label (Zhang et al., ICLR 2022)."""
 
 import torch
-import torch.nn.functional as F
 
 from cmw_pipeline.methods.parts.among_candidates import AmongCandidates
 
@@ -16,4 +15,4 @@ class Cavl(AmongCandidates):
     def renewed(self, logits: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
         """(B, K) one-hot."""
         values = (logits * (1 - logits).abs()).masked_fill(~allowed, -torch.inf)
-        return F.one_hot(values.argmax(dim=1), self.num_classes).to(logits)
+        return torch.zeros_like(logits).scatter_(1, values.argmax(dim=1, keepdim=True), 1)

@@ -208,7 +208,7 @@ def test_the_same_command_after_a_kill_finishes_the_grid(journey):
 def test_a_failing_job_is_tried_again(journey):
     metaset = [line for line in journey.journal() if line[2] == "metaset"]
     assert [line[3] for line in metaset if line[0] == "end"] == ["5", "0"]
-    assert "Error in rule metaset" in journey.first_log.read_text()
+    assert "failed  metaset digits/asym-0.4/clean-2" in journey.first_log.read_text()
 
 
 def test_a_cancelled_job_is_tried_again(journey):
