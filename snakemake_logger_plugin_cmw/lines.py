@@ -11,6 +11,8 @@ _TOLD = (
     "Terminating processes",
     "Trying to restart",
     "Congratulations",  # of --lint
+    "Deleting",  # of --delete-all-output, as the next
+    "Would delete",
 )
 """Beginnings of what has no event of its own and is passed on."""
 _LAST_LINES = 12
