@@ -87,7 +87,7 @@ def test_a_file_that_includes_nothing_is_read_alone(folder):
     [
         ("params", "params.yaml: include: should be a list of files and folders, such as [params]"),
         ("[1]", "params.yaml: include: should be a list of files and folders, such as [params]"),
-        ("[parms]", "parms: no such file"),
+        ("[study]", "study: no such file"),
         ("[params, params/own.yaml]", "params/own.yaml: no such file"),
     ],
 )
