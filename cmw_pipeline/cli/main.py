@@ -14,7 +14,7 @@ from cmw_pipeline import __version__
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.suggest import meant, names
 from cmw_pipeline.errors import INSTALL, CmwError, ConfigError, SystemFault
-from cmw_pipeline.runtime.memory import memory_fault
+from cmw_pipeline.runtime.memory import check_addresses, memory_fault
 from cmw_pipeline.runtime.team import SOLO, Team, joined_team
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ def _train(ctx: click.Context, stage: str, name: str, checkpoint_seconds: float)
     from cmw_pipeline.runtime.devices import leased_device
     from cmw_pipeline.runtime.signals import stop_requests
 
+    check_addresses()
     artefact = resolved(ctx, stage, name)
     with stop_requests() as stop:
         stop.at_once = True

@@ -12,6 +12,8 @@ _KEPT = {
     "M_TOP_PAD": (-2, 1 << 28),
 }
 """Parameter and value of glibc's mallopt(3): blocks of any size come from the heap, which does not shrink."""
+_ADDRESSES = 6000 * 2**20
+"""Bytes; a run on digits works with so many, one with 4,500 MB does not (PyTorch 2.15 built for CUDA)."""
 _WORDS = (
     "out of memory",
     "can't allocate memory",
@@ -31,6 +33,23 @@ def keep_memory() -> None:
     if mallopt is not None:
         for parameter, value in _KEPT.values():
             mallopt(parameter, value)
+
+
+def check_addresses() -> None:
+    """Refuse a limit of the address space under which PyTorch aborts.
+
+    Raises:
+        SystemFault: `ulimit -v` is below what the smallest runs need.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < _ADDRESSES:
+        least, given = (f"{size / 2**20:,.0f} MiB" for size in (_ADDRESSES, limit))
+        text = (
+            f"the address space is limited to {given}; PyTorch maps about {least} before it computes anything"
+        )
+        raise SystemFault(
+            text, "`ulimit -v unlimited`, or a cluster's limit of virtual memory; this is not what is used"
+        )
 
 
 def memory_fault(error: BaseException) -> SystemFault | None:

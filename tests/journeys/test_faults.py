@@ -176,6 +176,14 @@ def test_out_of_memory_is_one_line_with_what_was_used_and_what_to_change(built, 
     assert not (root / Plan(load(root / "params.yaml")).train(RUN).path).exists()
 
 
+def test_too_few_addresses_are_refused_before_torch_ends_the_process(built):
+    """PyTorch under so low a limit aborts, or cannot start a thread, wherever it happens to be."""
+    code, said = command(built, "prlimit", "--as=3000000000", "cmw", "train", RUN)
+    assert code == 5, said
+    assert "the address space is limited to 2,861 MiB" in said
+    assert "ulimit -v" in said
+
+
 @pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory."), MemoryError()])
 def test_a_gpu_without_memory_is_one_line_and_its_lease_is_free_again(built, tmp_path, monkeypatch, error):
     root = shutil.copytree(built, tmp_path / "project")
