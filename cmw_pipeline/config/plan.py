@@ -213,7 +213,7 @@ class Plan:
         if isinstance(weighting, MetaLearned):
             inputs["metaset"] = self.metaset(f"{cell.dataset}/{cell.bias}/{weighting.meta_set}")
         if isinstance(weighting, Frozen):
-            inputs["weighting"] = self._function(name, method, weighting)
+            inputs["weighting"] = self.export(weighting.run)
         for role in ("first", "labels_from"):
             if first := getattr(method, role, None):
                 inputs[role] = self._first(cell, first.of(cell))
@@ -228,13 +228,6 @@ class Plan:
             seed=cell.seed,
         )
         return Artefact(stage, name, request, inputs)
-
-    def _function(self, name: str, method: Method, weighting: Frozen) -> Artefact[ExportRequest]:
-        try:
-            method.refuse_above_1(self.options(Cell.parse(weighting.run)).weighting)
-        except ValueError as error:
-            raise ConfigError(f"{name}: {error}") from None
-        return self.export(weighting.run)
 
     def _first(self, cell: Cell, first: Cell) -> Artefact[TrainRequest]:
         """The run that a cell starts from, which starts from no run that starts from it."""

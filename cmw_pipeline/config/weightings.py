@@ -21,16 +21,13 @@ class WeightingBase(Model):
 
     implemented_by: ClassVar[str]
     """``module:Class`` below ``cmw_pipeline.methods.weightings``."""
+    shares: ClassVar[bool] = False
+    """Whether what a weight lacks to 1 can be given to something else; above 1 nothing is left to give."""
 
     kind: str
     start_epoch: Epoch = Field(
         0, description="all losses count alike before this epoch, and before the method's start_epoch"
     )
-
-    @property
-    def between_0_and_1(self) -> bool:
-        """Whether all weights are."""
-        return False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -43,13 +40,9 @@ class Uniform(WeightingBase):
     """Uniform: all losses count alike."""
 
     implemented_by = "uniform:Uniform"
+    shares = True
 
     kind: Literal["uniform"]
-
-    @property
-    def between_0_and_1(self) -> bool:
-        """All are 1."""
-        return True
 
 
 class ClassBalanced(WeightingBase):
@@ -126,6 +119,7 @@ class NetWeighting(MetaLearned):
     """What the weightings share that are a learned function of the loss, and can be transferred."""
 
     implemented_by = "weight_net:NetWeighting"
+    shares = True
 
     groups: int
     normalisation: Normalisation = "mean"
@@ -136,11 +130,6 @@ class NetWeighting(MetaLearned):
     level_power: Positive = Field(
         3.0, description="p of bounded levels: a group's lies between 1 and (mean class size / its own)^p"
     )
-
-    @property
-    def between_0_and_1(self) -> bool:
-        """Those of bounded levels may lie above."""
-        return self.levels == "free"
 
 
 class CmwNet(NetWeighting):
@@ -161,15 +150,11 @@ class Frozen(WeightingBase):
     """Frozen function of another run (Shu et al., TPAMI 2023, section 6): no meta-set, no meta step."""
 
     implemented_by = "frozen:Frozen"
+    shares = True
 
     kind: Literal["frozen"]
     run: RunName = Field(description="the run it was learned in: dataset/bias/method/recipe/seedN")
     normalisation: Normalisation = "mean"
-
-    @property
-    def between_0_and_1(self) -> bool:
-        """Those of bounded levels may lie above: the plan, which knows the other run, refuses them."""
-        return True
 
 
 if TYPE_CHECKING:

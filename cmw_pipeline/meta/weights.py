@@ -18,8 +18,8 @@ class Weights:
 
     @property
     def rest(self) -> "Weights":
-        """What each weight lacks to 1."""
-        return dataclasses.replace(self, values=1 - self.values)
+        """What each weight lacks to 1; nothing where it lies above, as those of bounded levels may."""
+        return dataclasses.replace(self, values=(1 - self.values).clamp(min=0))
 
     def of(self, rows: torch.Tensor) -> "Weights":
         """The weights of these rows of the batch, (B,) int64, in their order."""

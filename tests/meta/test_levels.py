@@ -5,10 +5,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from cmw_pipeline.config import Plan, load
-from cmw_pipeline.errors import ConfigError
+from cmw_pipeline.config.methods import KINDS
 from cmw_pipeline.meta.levels import BoundedLevels
 from cmw_pipeline.meta.weighting import load_weighting, save_weighting
+from cmw_pipeline.meta.weights import Weights
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.training.loop import train
 from cmw_pipeline.training.outcome import losses_and_weights
@@ -18,7 +18,7 @@ from tests.support.tiny import options, recipe, state, task
 COUNTS = np.array([100, 100, 20, 4])
 GROUPS = np.array([2, 2, 1, 0])
 BOUNDED = {"weighting": {"levels": "bounded"}}
-PAIRS = ["erm/cmw-net", "erm/mw-net", "ldam/cmw-net"]
+PAIRS = ["erm/cmw-net", "erm/mw-net", "ldam/cmw-net", "soft-labels/cmw-net"]
 
 
 def batch(seed=0, rows=60, groups=3):
@@ -136,24 +136,19 @@ def test_free_levels_leave_no_trace_in_the_state():
     assert not [name for name in names if "level" in name]
 
 
-# --- where weights have to lie below 1
+# --- what a weight lacks to 1
 
 
-def test_what_splits_weights_refuses_bounded_levels_and_functions_learned_with_them(tmp_path):
-    with pytest.raises(ValidationError, match="may lie above"):
-        options("soft-labels/cmw-net", **BOUNDED)
-    (tmp_path / "params.yaml").write_text("""
-build: [t]
-seeds: [0]
-bias_seed: 1
-datasets: {digits: {source: digits}}
-biases: {t: [asym-0.4]}
-methods:
-  ours: {kind: erm, weighting: {kind: cmw-net, meta_set: clean-3, levels: bounded}}
-  soft: {kind: soft-labels, weighting: {kind: frozen, run: digits/asym-0.4/ours/r/seed0}}
-recipes: {r: {network: {name: small-cnn}, optimizer: {lr: 0.1}, epochs: 2, batch_size: 10, ema: 0.9}}
-tables: {t: {title: T, grid: [{dataset: digits, biases: t, methods: [ours], recipe: r}]}}
-""")
-    plan = Plan(load(tmp_path / "params.yaml"))
-    with pytest.raises(ConfigError, match="may lie above"):
-        plan.transfer("digits/asym-0.4/soft/r/seed0")
+def test_above_1_there_is_nothing_left_to_give_to_a_soft_label():
+    values = torch.tensor([0.25, 1.0, 1.5], requires_grad=True)
+    rest = Weights(values).rest.values
+    assert rest.tolist() == [0.75, 0.0, 0.0]
+    rest.sum().backward()
+    assert values.grad[0] == -1
+    assert values.grad[2] == 0
+
+
+def test_soft_labels_take_bounded_levels_and_refuse_weights_that_are_no_shares():
+    options("soft-labels/cmw-net", **BOUNDED)
+    with pytest.raises(ValidationError, match="no shares of 1; use mw-net, cmw-net or frozen"):
+        KINDS["soft-labels"](kind="soft-labels", weighting={"kind": "class-balanced"})

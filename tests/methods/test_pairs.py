@@ -43,7 +43,7 @@ def test_a_senseless_pair_is_refused_with_the_reason_in_one_line(pair):
     text = problem["msg"]
     assert text.startswith(f"Value error, {kind} ")
     assert "\n" not in text
-    assert (KINDS[kind].why_no_weighting or f"those of {weighting} may lie above") in text
+    assert (KINDS[kind].why_no_weighting or f"those of {weighting} are no shares of 1") in text
 
 
 def test_what_weighs_by_losses_alone_can_be_under_every_plain_loss():

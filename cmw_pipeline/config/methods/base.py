@@ -82,16 +82,12 @@ class MethodBase(Model):
     def _weighting_fits(self) -> Self:
         if self.weighting.kind != "uniform" and self.why_no_weighting:
             raise ValueError(f"{self.kind} takes no weighting: {self.why_no_weighting}")
-        self.refuse_above_1(self.weighting)
-        return self
-
-    def refuse_above_1(self, weighting: Weighting) -> None:
-        """A ValueError where the method splits weights and those of this weighting may lie above 1."""
-        if self.splits_weights and not weighting.between_0_and_1:
+        if self.splits_weights and not self.weighting.shares:
             raise ValueError(
                 f"{self.kind} gives to something else what a weight lacks to 1, and those of "
-                f"{weighting.kind} may lie above; use mw-net or cmw-net with free levels, or frozen"
+                f"{self.weighting.kind} are no shares of 1; use mw-net, cmw-net or frozen"
             )
+        return self
 
     @model_validator(mode="after")
     def _overrides_fit(self) -> Self:
