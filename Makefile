@@ -1,5 +1,6 @@
 # make demo   install everything and run the main job on real data: results/demo.md and its figures
 # make audit  install everything and look for planted wrong labels: results/audit/digits.html
+# make cifar  install everything and train on real photographs: results/cifar-fast.md; hours. FROM=archive: no network
 # make test   install everything and run the whole test suite
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -7,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # One more than there are cores: some tests wait for Slurm, or for a process to notice a signal.
 WORKERS = $(shell python3 -c 'import os; print((os.cpu_count() or 1) + 1)')
 
-.PHONY: demo audit test check schema params mutants
+.PHONY: demo audit cifar test check schema params mutants
 
 demo: $(BIN)/cmw
 	snakemake results/demo.md
@@ -16,6 +17,11 @@ demo: $(BIN)/cmw
 audit: $(BIN)/cmw
 	snakemake results/audit/digits.html
 	@echo; python -c 'import json; print(json.load(open("results/audit/digits/audit.json"))["verdict"])'
+
+cifar: $(BIN)/cmw
+	$(if $(FROM),cmw download cifar10 --from $(FROM))
+	snakemake --cores all results/cifar-fast.md
+	@echo; cat results/cifar-fast.md
 
 test: $(BIN)/cmw
 	pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
