@@ -26,8 +26,15 @@ from cmw_pipeline.io.atomic import atomic_file, remove_scraps, remove_tree, writ
 from cmw_pipeline.io.manifests import Stored, exclusive, is_stored
 from cmw_pipeline.io.receipts import receipt, withdraw
 from cmw_pipeline.io.tables import read_table, write_table
-from cmw_pipeline.tables.aggregate import BEST, LAST, Layout, bias_words, layout_of, placed
-from cmw_pipeline.tables.figures import accuracy_figure, bar_figure, can_draw, curves_beside, risk_figure
+from cmw_pipeline.tables.aggregate import BEST, LAST, Column, Layout, layout_of, placed
+from cmw_pipeline.tables.figures import (
+    Band,
+    accuracy_figure,
+    bar_figure,
+    can_draw,
+    curves_beside,
+    risk_figure,
+)
 from cmw_pipeline.tables.numbers import numbers
 from cmw_pipeline.tables.published import is_published_recipe, published_weighting
 from cmw_pipeline.tables.render import Figure, published_bars, render
@@ -212,8 +219,12 @@ def _draw(base: Path, layout: Layout, rows: pd.DataFrame) -> list[Figure]:
         atomic_file(file, lambda draft: bar_figure(draft, _in_groups(points, layout), published, axis))
         beside = "; hatched: as published" if len(published) else ""
         return [Figure(file.name, f"Test {layout.measured}: mean ± standard deviation over seeds{beside}.")]
-    atomic_file(file, lambda draft: accuracy_figure(draft, _in_panels(points, layout), axis))
-    caption = f"Test {layout.measured} of each method: mean ± standard deviation; pale dots are seeds."
+    bands = _bands(layout, names, set(points["column"]))
+    atomic_file(file, lambda draft: accuracy_figure(draft, _in_panels(points, layout), bands, axis))
+    caption = (
+        f"Test {layout.measured} of each method: mean ± standard deviation; pale dots are seeds. Each panel"
+        " has an axis of its own. Blue: with CMW-Net."
+    )
     return [Figure(file.name, caption)]
 
 
@@ -224,13 +235,23 @@ def _drawn(text: str, otherwise: str) -> str:
 
 def _in_panels(points: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     """A panel for each column of the layout."""
-    datasets = {column.dataset for column in layout.columns}
-    words = [column.text if column.test_set else bias_words(column.steps) for column in layout.columns]
-    panels = [
-        text if len(datasets) == 1 else f"{column.dataset}: {text}"
-        for column, text in zip(layout.columns, words, strict=True)
+    return points.assign(panel=[_panel(layout.columns[column]) for column in points["column"]])
+
+
+def _panel(column: Column) -> str:
+    return f"{column.dataset}\n{column.words}"
+
+
+def _bands(layout: Layout, names: dict[str, str], drawn: set[int]) -> list[Band]:
+    """The parts of the layout, of the columns that have any run."""
+    bands = [
+        Band(
+            [_panel(layout.columns[column]) for column in part.columns if column in drawn],
+            [names[layout.rows[row].text] for row in part.rows],
+        )
+        for part in layout.parts
     ]
-    return points.assign(panel=[panels[column] for column in points["column"]])
+    return [band for band in bands if band.panels]
 
 
 def _in_groups(points: pd.DataFrame, layout: Layout) -> pd.DataFrame:
@@ -248,8 +269,8 @@ def _copy_weightings(base: Path, artefact: Artefact[TableRequest], inputs: dict[
         file, source = _beside(base, f"-weighting-{number}.png"), stored.path / Weighting.FIGURE
         atomic_file(file, functools.partial(shutil.copyfile, source))
         caption = (
-            f"The weighting function that `{run}` learned, and the weights it gave to training samples"
-            " with a right and with a wrong label."
+            f"The weighting function that `{run}` learned, a line for each group of classes by their sizes,"
+            " and the weights it gave to training samples with a right and with a wrong label."
         )
         figures.append(Figure(file.name, caption))
     return figures

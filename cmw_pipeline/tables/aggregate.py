@@ -44,8 +44,22 @@ class Column:
 
     @property
     def text(self) -> str:
-        """The heading of the column."""
-        return self.test_set.replace("_top", " top-") or f"{self.dataset}, {self.bias}"
+        """The heading of the column, below its dataset."""
+        return self.test_set.replace("_top", " top-") or self.bias
+
+    @property
+    def words(self) -> str:
+        """The same in a sentence."""
+        return self.text if self.test_set else bias_words(self.steps)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Columns of one dataset that have the same methods: a table, or a line of panels, of its own."""
+
+    dataset: str
+    columns: list[int]
+    rows: list[int]
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,17 @@ class Layout:
     def planned(self) -> dict[Place, None]:
         """Every planned cell, once, in grid order."""
         return dict.fromkeys(place for places in self.places.values() for place in places)
+
+    @property
+    def parts(self) -> list[Part]:
+        """The layout without its empty cells, in grid order."""
+        rows: dict[int, list[int]] = defaultdict(list)
+        for row, place in sorted(self.planned):
+            rows[place].append(row)
+        columns: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
+        for number, column in enumerate(self.columns):
+            columns[column.dataset, tuple(rows[number])].append(number)
+        return [Part(dataset, found, list(own)) for (dataset, own), found in columns.items()]
 
     @property
     def measured(self) -> str:
@@ -208,4 +233,4 @@ def bias_words(steps: tuple[BiasStep, ...]) -> str:
     words = [step.words for step in steps]
     if tail_of_the_unlabelled(steps):
         words[-1] += ", of the unlabelled"
-    return ", then ".join(words) or "unbiased"
+    return ", then ".join(words) or "labels as given"

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.style
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -29,10 +31,14 @@ _GROUP = 0.86
 """Width of a group of bars, in distances between groups."""
 _OURS: dict[str, Any] = {"alpha": 0.9}
 _HATCHED: dict[str, Any] = {"alpha": 0.35, "hatch": "///", "edgecolor": "white"}
-_PANELS = 4
-"""Panels side by side before a new line begins."""
+_PAGE, _PANEL, _LETTER = 12.9, 2.9, 0.083
+"""Inches: a figure's width, that of a panel of points, that of a letter beside it."""
 _TITLE_LETTERS = 27
 """What fits above such a panel on one line."""
+_COMPARED, _OTHERS = "CMW-Net", "#6E6E6E"
+"""What is drawn in blue, by a word of its label, and the colour of all else."""
+_LEAST_SPAN = 4.0
+"""What an axis spans at least, lest a difference of no account fill it."""
 
 
 def can_draw(text: str) -> bool:
@@ -102,54 +108,65 @@ def curves_beside(path: Path, ours: pd.DataFrame, published: pd.DataFrame) -> No
         _save(figure, path)
 
 
-def accuracy_figure(path: Path, points: pd.DataFrame, axis: str) -> None:
+class Band(NamedTuple):
+    """Panels that have the same methods on the same lines."""
+
+    panels: list[str]
+    methods: list[str]
+
+
+def accuracy_figure(path: Path, points: pd.DataFrame, bands: list[Band], axis: str) -> None:
     """Draw mean ± standard deviation of each method, one panel a bias, one pale dot a seed below.
 
-    Panels have the same methods on the same lines; but if they share few, each has its own.
+    Each panel has an axis of its own, since a method may have 30% under one bias and 97% under another; the
+    means stand beside it.
 
     Args:
         path: the PNG file to write.
-        points: one row a run, with ``panel``, ``method``, ``seed`` and ``value``; drawn in order of
-            appearance, from the top.
+        points: one row a run, with ``panel``, ``method``, ``seed`` and ``value``.
+        bands: which panels there are and what each shows, from the top.
         axis: what the values are.
     """
-    panels = list(dict.fromkeys(points["panel"]))
-    methods = list(dict.fromkeys(points["method"]))
-    drawn = len(points[["panel", "method"]].drop_duplicates())
-    if 2 * drawn < len(panels) * len(methods):
-        _stacked_figure(path, points, axis)
-        return
-    columns = min(_PANELS, len(panels))
-    lines = -(-len(panels) // columns)
+    label = _LETTER * max(len(method) for band in bands for method in band.methods)
+    across = _across(max(len(band.panels) for band in bands), int((_PAGE - label) / _PANEL))
+    lines = [
+        Band(band.panels[first : first + across], band.methods)
+        for band in bands
+        for first in range(0, len(band.panels), across)
+    ]
+    across = max(len(line.panels) for line in lines)
+    heights = [0.6 + 0.2 * _lines_of_titles(line) + 0.34 * len(line.methods) for line in lines]
     with _styled():
-        size = (max(5.0, 2.0 + 2.5 * columns), 0.6 + (0.8 + 0.34 * len(methods)) * lines)
-        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1))
-        axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for panel, ax in zip(panels, axes, strict=False):
-            _draw_panel(ax, points[points["panel"] == panel], methods)
-            ax.set_title(fill(panel, _TITLE_LETTERS), fontsize=10)
-        for ax in axes[len(panels) :]:
-            ax.set_visible(False)
-        axes[0].set_yticks(range(len(methods)), methods)
-        axes[0].set_ylim(len(methods) - 0.5, -0.5)
+        size = (label + max(across, 2) * _PANEL, 0.3 + sum(heights))
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+        cells = figure.add_gridspec(len(lines), across, height_ratios=heights)
+        for number, line in enumerate(lines):
+            for place, panel in enumerate(line.panels):
+                ax = figure.add_subplot(cells[number, place])
+                _draw_panel(ax, points[points["panel"] == panel], line.methods)
+                ax.set_title(_title(panel), fontsize=10)
+                ax.set_yticks(range(len(line.methods)), line.methods if place == 0 else [])
+                ax.set_ylim(len(line.methods) - 0.5, -0.5)
         figure.supxlabel(axis, fontsize=10, color="#333333")
         _save(figure, path)
 
 
-def _stacked_figure(path: Path, points: pd.DataFrame, axis: str) -> None:
-    """The same, one panel below the other, each with its own methods."""
-    methods = points.groupby("panel", sort=False)["method"].unique()
-    counts = [len(own) for own in methods]
-    with _styled():
-        figure = Figure(figsize=(7.0, 0.6 + sum(0.6 + 0.3 * count for count in counts)), layout="constrained")
-        axes = figure.subplots(len(counts), 1, squeeze=False, height_ratios=counts).ravel()
-        for (panel, own), ax in zip(methods.items(), axes, strict=True):
-            _draw_panel(ax, points[points["panel"] == panel], list(own))
-            ax.set_title(fill(str(panel), 3 * _TITLE_LETTERS // 2), fontsize=10)
-            ax.set_yticks(range(len(own)), own)
-            ax.set_ylim(len(own) - 0.5, -0.5)
-        figure.supxlabel(axis, fontsize=10, color="#333333")
-        _save(figure, path)
+def _across(panels: int, room: int) -> int:
+    """Panels side by side, evenly over as many lines as they need.
+
+    >>> _across(5, 4), _across(4, 4), _across(3, 0)
+    (3, 4, 1)
+    """
+    lines = -(-panels // max(1, room))
+    return -(-panels // lines)
+
+
+def _title(panel: str) -> str:
+    return "\n".join(fill(line, _TITLE_LETTERS) for line in panel.split("\n"))
+
+
+def _lines_of_titles(band: Band) -> int:
+    return max(_title(panel).count("\n") + 1 for panel in band.panels)
 
 
 def bar_figure(path: Path, points: pd.DataFrame, published: pd.DataFrame, axis: str) -> None:
@@ -189,7 +206,7 @@ def _draw_bars(ax: Axes, points: pd.DataFrame, published: pd.DataFrame, methods:
             shift = (number * len(methods) + place + 0.5) * width - _GROUP / 2
             x = np.array([groups.index(group) for group in mine["group"]]) + shift
             name = f"{method}, {kind}" if len(kinds) > 1 else method
-            colour = _COLOURS[place % len(_COLOURS)]
+            colour = _colours(len(methods))[place]
             spread = mine["std"].fillna(0.0)
             drawn = ax.bar(x, mine["mean"], 0.94 * width, yerr=spread, color=colour, label=name, **look)
             ax.bar_label(drawn, fmt="%.1f", padding=2, fontsize=8)
@@ -218,10 +235,10 @@ def risk_figure(path: Path, points: pd.DataFrame) -> None:
         for panel, ax in zip(panels, axes, strict=False):
             for (name,), curve in points[points["panel"] == panel].groupby(["method"], sort=False):
                 means = curve.groupby("coverage")["value"].mean()
-                colour = _COLOURS[colours.index(roots[name]) % len(_COLOURS)]
+                colour = _colours(len(colours))[colours.index(roots[name])]
                 dashes = _DASHES[int(roots[name] != name)]
                 ax.plot(means.index, means, color=colour, linestyle=dashes, linewidth=1.6, label=name)
-            ax.set_title(panel, fontsize=10)
+            ax.set_title(panel.replace("\n", ": "), fontsize=10)
             ax.set_ylim(bottom=0)
             ax.tick_params(labelbottom=True)  # the last line of panels may be short
             ax.set_xlabel("coverage: the surest predictions, %")
@@ -270,14 +287,32 @@ def _legend_below(ax: Axes, columns: int) -> None:
 def _draw_panel(ax: Axes, points: pd.DataFrame, methods: list[str]) -> None:
     for cell in over_seeds(points, ["method"]).to_dict("records"):
         height = methods.index(cell["method"])
-        colour = _COLOURS[height % len(_COLOURS)]
+        colour = _COLOURS[0] if _COMPARED in cell["method"] else _OTHERS
         values = points.loc[points["method"] == cell["method"], "value"]
         ax.plot(values, [height + 0.24] * len(values), "o", color=colour, markersize=5, alpha=0.45, mew=0)
         spread = 0.0 if np.isnan(cell["std"]) else cell["std"]
         ax.errorbar(cell["mean"], height, xerr=spread, fmt="o", color=colour, elinewidth=1.6, capsize=3)
+        ax.text(
+            1.02,
+            height,
+            f"{cell['mean']:.2f}",
+            transform=ax.get_yaxis_transform(),
+            color=colour,
+            fontsize=9,
+            va="center",
+        )
     ax.grid(axis="y", visible=False)
-    ax.tick_params(labelbottom=True)  # the last line of panels may be short
     ax.margins(x=0.08)
+    low, high = ax.get_xlim()
+    if (room := (_LEAST_SPAN - (high - low)) / 2) > 0:
+        ax.set_xlim(low - room, high + room)
+
+
+def _colours(count: int) -> list[str]:
+    """So many colours, no two alike."""
+    if count <= len(_COLOURS):
+        return list(_COLOURS[:count])
+    return [to_hex(colormaps["turbo"](place)) for place in np.linspace(0.05, 0.95, count)]
 
 
 @contextmanager

@@ -36,11 +36,11 @@ def grid(lines: Sequence[Sequence[str]]) -> str:
 
 
 def value(summary: Summary, bold: bool, planned: int) -> str:
-    """Mean ± standard deviation (n), of so many planned seeds."""
+    """Mean ± standard deviation, and n where it is not as many seeds as are planned."""
     mean = f"**{summary.mean:.2f}**" if bold else f"{summary.mean:.2f}"
     spread = "" if math.isnan(summary.std) else f" ± {summary.std:.2f}"
-    count = f"n={summary.n}" if summary.n == planned else f"n={summary.n}/{planned}"
-    return f"{mean}{spread} ({count})"
+    count = "" if summary.n == planned else f" (n={summary.n}/{planned})"
+    return f"{mean}{spread}{count}"
 
 
 def winners(cells: dict[Place, Summary], smallest: bool) -> set[Place]:

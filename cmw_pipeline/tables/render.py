@@ -1,6 +1,6 @@
 """Markdown of a table: the same rows give the same bytes."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -26,6 +26,7 @@ from cmw_pipeline.tables.risk import RISK_NOTE, risk_sections
 _SMOKE, _FAR = "†", "‡"
 _REFERENCE = "ERM"
 """The label of the method whose cost is 1."""
+_NOTHING: Mapping[str, Mapping[int, str]] = {}
 _SHOWN = 8
 """How many missing runs are named before the rest is counted."""
 
@@ -113,15 +114,14 @@ def _results(layout: Layout, points: pd.DataFrame, known: dict[tuple[str, str, s
     return _cells(layout, texts, _quoted(layout, known))
 
 
-def _quoted(layout: Layout, known: dict[tuple[str, str, str], Published]) -> list[list[str]]:
-    """The lines of what is only quoted; none beside values that are no published ones."""
-    columns = [_printed_column(column) for column in layout.columns]
-    lines = []
+def _quoted(layout: Layout, known: dict[tuple[str, str, str], Published]) -> dict[str, dict[int, str]]:
+    """By label and column, what is only quoted; nothing beside values that are no published ones."""
+    lines = {}
     for label in layout.quoted if known else ():
-        found = [known.get((*column, label)) for column in columns]
+        found = [known.get((*_printed_column(column), label)) for column in layout.columns]
         if not any(found):
             raise ConfigError(f"{label!r} is quoted, but {layout.published} has no such row in these columns")
-        lines.append([label, *("" if value is None else f"pub {_printed(value)}" for value in found)])
+        lines[label] = {c: f"pub {_printed(value)}" for c, value in enumerate(found) if value is not None}
     return lines
 
 
@@ -187,11 +187,13 @@ def _notes(
         )
     if missing:
         more = f", and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        yield f"{MISSING} and n=k/{len(layout.seeds)}: not made yet: {', '.join(missing[:_SHOWN])}{more}."
+        fewer = f" and n=k/{len(layout.seeds)}" if len(layout.seeds) > 1 else ""
+        yield f"{MISSING}{fewer}: not made yet: {', '.join(missing[:_SHOWN])}{more}."
     what = f"Test {layout.measured} in percent after the last epoch"
     if layout.metric == "risk-coverage":
         what = RISK_NOTE
-    spread = "mean ± sample standard deviation (n = number of seeds)"
+    several = len(layout.seeds) > 1
+    spread = f"mean ± sample standard deviation of {len(layout.seeds)} seeds" if several else "one seed each"
     yield f"{what}: {spread}. Bold: the best mean of the column."
     yield from _contents(layout)
     yield from _machines(rows)
@@ -239,7 +241,9 @@ def _published_notes(layout: Layout, known: dict[tuple[str, str, str], Published
         )
     for (row, column), theirs in matches.items():
         if theirs is not None and theirs.note:
-            yield f"Published {plain(layout.rows[row].text)} at {layout.columns[column].text}: {theirs.note}."
+            at = layout.columns[column]
+            name = plain(layout.rows[row].text)
+            yield f"Published {name} at {at.dataset}, {at.text}: {theirs.note}."
 
 
 # --- places and Markdown
@@ -276,18 +280,19 @@ def _published_at(
     return known.get((*_printed_column(column), row.label))
 
 
-def _cells(layout: Layout, texts: dict[Place, str], more: Sequence[list[str]] = ()) -> str:
-    """The Markdown table; a planned cell without text is missing, one that was never planned is empty.
+def _cells(layout: Layout, texts: dict[Place, str], more: Mapping[str, Mapping[int, str]] = _NOTHING) -> str:
+    """A Markdown table for each part of the layout; a cell without text is missing.
 
-    ``more`` are lines below the planned ones.
+    ``more`` are lines below the planned ones: by their label and column.
     """
-    planned = set(layout.planned)
-    head = ["method", *(column.text for column in layout.columns)]
-    body = [
-        [
-            row.text,
-            *(texts.get((r, c), MISSING if (r, c) in planned else "") for c in range(len(layout.columns))),
+    tables = []
+    for part in layout.parts:
+        head = [part.dataset, *(layout.columns[c].text for c in part.columns)]
+        body = [[layout.rows[r].text, *(texts.get((r, c), MISSING) for c in part.columns)] for r in part.rows]
+        below = [
+            [label, *(found.get(c, "") for c in part.columns)]
+            for label, found in more.items()
+            if found.keys() & set(part.columns)
         ]
-        for r, row in enumerate(layout.rows)
-    ]
-    return grid([head, *body, *more])
+        tables.append(grid([head, *body, *below]))
+    return "\n\n".join(tables)

@@ -78,8 +78,8 @@ def risk_sections(layout: Layout, rows: pd.DataFrame) -> list[str]:
             for n, line in enumerate(lines(layout))
             if (line.row, number) in layout.planned
         ]
-        head = ["method", *(f"{100 * coverage:g}%" for coverage in COVERAGES), _AREA]
-        blocks += [f"## {column.text}: {bias_words(column.steps)}", grid([head, *body])]
+        head = [column.dataset, *(f"{100 * coverage:g}%" for coverage in COVERAGES), _AREA]
+        blocks += [f"## {column.dataset}, {column.text}: {bias_words(column.steps)}", grid([head, *body])]
     return blocks
 
 

@@ -122,8 +122,8 @@ def test_demo_page(demo):
     for method, label in (("erm", "ERM"), ("mw-net", "MW-Net"), ("cmw-net", "CMW-Net")):
         mean, std = statistics.mean(VALUES[method]), statistics.stdev(VALUES[method])
         shown = f"**{mean:.2f}**" if method == "cmw-net" else f"{mean:.2f}"
-        assert line(text, label) == [f"{shown} ± {std:.2f} (n=3)"] * 3
-        assert line(text, label, 1)[0].replace("*", "") == f"{mean + 1:.2f} ± {std:.2f} (n=3)"
+        assert line(text, label) == [f"{shown} ± {std:.2f}"] * 3
+        assert line(text, label, 1)[0].replace("*", "") == f"{mean + 1:.2f} ± {std:.2f}"
     assert line(text, "CMW-Net", 2)[0] == "30.0 s · 300 MiB · 3.00 × ERM"
     assert "optimistic" in text
     assert "All runs: torch 2.11.0." in text
@@ -269,12 +269,13 @@ def test_nothing_made_yet(tmp_path):
     assert "![" not in text
 
 
-def test_a_cell_that_is_not_planned_is_empty(tmp_path):
+def test_datasets_and_columns_of_other_methods_have_a_table_of_their_own(tmp_path):
     block = {"dataset": "cifar10", "biases": "here", "recipe": "cifar-noise"}
     grid = [block | {"methods": ["erm"]}, block | {"dataset": "digits", "methods": ["erm", "cmw-net"]}]
     text = make_table(a_plan(tmp_path, grid=grid).table("small"), tmp_path).read_text()
-    assert line(text, "ERM") == ["—", "—"]
-    assert line(text, "CMW-Net") == ["", "—"]
+    assert [line(text, "ERM", table) for table in (0, 1)] == [["—"], ["—"]]
+    assert line(text, "CMW-Net") == ["—"]
+    assert text.count("| CMW-Net") == text.count("| ERM") / 2
 
 
 def test_one_method_under_two_recipes_or_two_methods_of_one_label_are_two_rows(tmp_path):
@@ -291,10 +292,8 @@ def test_error_is_100_minus_accuracy_and_the_smallest_wins(tmp_path):
     plan = a_plan(tmp_path, metric="error")
     text = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
     errors = [100 - value for value in VALUES["cmw-net"]]
-    assert line(text, "CMW-Net") == [
-        f"**{statistics.mean(errors):.2f}** ± {statistics.stdev(errors):.2f} (n=3)"
-    ]
-    assert line(text, "ERM") == ["15.50 ± 0.50 (n=3)"]
+    assert line(text, "CMW-Net") == [f"**{statistics.mean(errors):.2f}** ± {statistics.stdev(errors):.2f}"]
+    assert line(text, "ERM") == ["15.50 ± 0.50"]
     rows = read_table(tmp_path / "results" / "small.parquet", Page.ROWS.columns)
     assert set(rows["metric"]) == {"accuracy", "loss"}
     assert rows.iloc[0]["value"] == 84.0
@@ -309,10 +308,10 @@ def test_published_value_difference_and_flag(tmp_path):
         fake_run(tmp_path, run, rows_of(ours[cell.method][cell.seed]))
     text = make_table(artefact, tmp_path).read_text()
     # 0.15 away at a standard error of 0.29; 0.17 away at 0.06; 0.40 away at 0.06
-    assert line(text, "ERM") == ["78.00 ± 0.50 (n=3) · pub 77.85±0.98 · Δ +0.15"]
-    assert line(text, "MW-Net") == ["90.00 ± 0.10 (n=3) · pub 90.17±0.11 · Δ -0.17 ‡"]
-    assert line(text, "CMW-Net") == ["**93.10** ± 0.10 (n=3) · pub 92.70±0.32 · Δ +0.40 ‡"]
-    assert line(text, "CMW-Net", 1) == ["**93.10** ± 0.10 (n=3)"]
+    assert line(text, "ERM") == ["78.00 ± 0.50 · pub 77.85±0.98 · Δ +0.15"]
+    assert line(text, "MW-Net") == ["90.00 ± 0.10 · pub 90.17±0.11 · Δ -0.17 ‡"]
+    assert line(text, "CMW-Net") == ["**93.10** ± 0.10 · pub 92.70±0.32 · Δ +0.40 ‡"]
+    assert line(text, "CMW-Net", 1) == ["**93.10** ± 0.10"]
     for method, theirs, flagged in (("erm", 77.85, False), ("mw-net", 90.17, True)):
         error = statistics.stdev(ours[method]) / math.sqrt(3)
         assert (abs(statistics.mean(ours[method]) - theirs) > 2 * error) == flagged
@@ -321,7 +320,7 @@ def test_published_value_difference_and_flag(tmp_path):
 def test_one_seed_is_compared_but_never_flagged(tmp_path):
     plan = a_plan(tmp_path, published="table2", seeds=[0])
     text = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
-    assert line(text, "ERM") == ["84.00 (n=1) · pub 77.85±0.98 · Δ +6.15"]
+    assert line(text, "ERM") == ["84.00 · pub 77.85±0.98 · Δ +6.15"]
     assert "Not in table2" not in text
 
 
@@ -342,6 +341,7 @@ def test_a_row_that_is_only_quoted_is_shown_and_says_why(tmp_path):
     plan = a_plan(tmp_path, published="table2", quoted=quoted, biases=["asym-0.4", "asym-0.3"])
     text = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
     assert text.count("| Forward ") == 1
+    assert "mean ± sample standard deviation of 3 seeds." in text
     assert line(text, "Forward")[0].startswith("pub ")
     assert line(text, "Forward")[1] == ""
     assert "- Forward: the published values only. Nobody knows it." in text
@@ -381,7 +381,7 @@ def test_published_errors_and_notes(tmp_path):
     labels = {"cmw-net": "LDAM loss"}
     plan = a_plan(tmp_path, metric="error", published="table1", grid=grid, labels=labels, biases=["lt-200"])
     text = make_table(fake_runs(tmp_path, plan), tmp_path).read_text()
-    assert line(text, "ERM") == ["15.50 ± 0.50 (n=3) · pub 65.16 · Δ -49.66 ‡"]
+    assert line(text, "ERM") == ["15.50 ± 0.50 · pub 65.16 · Δ -49.66 ‡"]
     assert "- Published LDAM loss at cifar100, lt-200: printed under IF 200; LDAM paper" in text
 
 
@@ -390,7 +390,7 @@ def test_unverified_and_smoke_are_said_and_smoke_is_not_compared(tmp_path):
     text = make_table(fake_runs(tmp_path, plan, verified=False, smoke=True), tmp_path).read_text()
     assert "**Unverified data** (cifar10)" in text
     assert "smoke recipe: too short to compare" in text
-    assert line(text, "ERM") == ["84.50 ± 0.50 (n=3) †"]
+    assert line(text, "ERM") == ["84.50 ± 0.50 †"]
     assert "Δ +" not in text
     rows = read_table(tmp_path / "results" / "small.parquet", Page.ROWS.columns)
     assert not rows["verified"].any()
