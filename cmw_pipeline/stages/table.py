@@ -27,15 +27,10 @@ from cmw_pipeline.io.manifests import Stored, exclusive, is_stored
 from cmw_pipeline.io.receipts import receipt, withdraw
 from cmw_pipeline.io.tables import read_table, write_table
 from cmw_pipeline.tables.aggregate import BEST, LAST, Column, Layout, layout_of, placed
-from cmw_pipeline.tables.figures import (
-    Band,
-    accuracy_figure,
-    bar_figure,
-    can_draw,
-    curves_beside,
-    risk_figure,
-)
+from cmw_pipeline.tables.canvas import can_draw
+from cmw_pipeline.tables.figures import bar_figure, curves_beside, risk_figure
 from cmw_pipeline.tables.numbers import numbers
+from cmw_pipeline.tables.points import Band, accuracy_figure
 from cmw_pipeline.tables.published import is_published_recipe, published_weighting
 from cmw_pipeline.tables.render import Figure, published_bars, render
 from cmw_pipeline.tables.risk import check_scores, curves, lines, risk_rows

@@ -17,7 +17,13 @@ PARAMS = ["--params", str(ROOT / "params.yaml")]
 MODULES = {"scikit-learn": "sklearn"}
 """Libraries that are imported by another name than they are installed by."""
 LEFT_OUT = [MODULES.get(name, name) for name in (Requirement(text).name for text in EXTRA)]
-NEED_THEM = {"cmw_pipeline.tables.figures", "cmw_pipeline.stages.export", "cmw_pipeline.stages.table"}
+NEED_THEM = {
+    "cmw_pipeline.tables.canvas",
+    "cmw_pipeline.tables.figures",
+    "cmw_pipeline.tables.points",
+    "cmw_pipeline.stages.export",
+    "cmw_pipeline.stages.table",
+}
 """They draw."""
 
 

@@ -74,7 +74,7 @@ REFUSED = [
 ]
 
 WRITES_OUTSIDE_IO = {
-    ("tables/figures.py", "savefig"): "fills a draft: of atomic_file for tables, of publish for exports",
+    ("tables/canvas.py", "savefig"): "fills a draft: of atomic_file for tables, of publish for exports",
     ("stages/table.py", "shutil.copyfile"): "fills the draft that io.atomic.atomic_file hands to it",
     ("runtime/devices.py", "mkdir"): "makes the folder of the lock files of leased GPUs",
 }

@@ -4,15 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmw_pipeline.tables import figures
-from cmw_pipeline.tables.figures import (
-    Band,
-    accuracy_figure,
-    bar_figure,
-    curves_beside,
-    risk_figure,
-    weighting_figure,
-)
+from cmw_pipeline.tables import canvas
+from cmw_pipeline.tables.figures import bar_figure, curves_beside, risk_figure, weighting_figure
+from cmw_pipeline.tables.points import Band, accuracy_figure
 from cmw_pipeline.tables.published import published_weighting
 
 LOSSES = np.linspace(0, 10, 50)
@@ -75,7 +69,7 @@ def test_accuracy_figure_of_any_number_of_panels(tmp_path, panels, seeds):
 def drawn(monkeypatch):
     """The figures, before they become pixels."""
     kept = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(canvas, "save", lambda figure, path: kept.append(figure))
     return kept
 
 
