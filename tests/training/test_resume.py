@@ -30,6 +30,7 @@ VARIANTS = [
     ("gce", {"threshold": 0.3, "prune_from": 1, "prune_every": 1}),
     ("lrt", {"correct_after": 0, "window": 2, "ratio": 0.5, "anchor_interval": 2}),
     ("dynamic-loss", {"primary_share": 0.8, "strong_view": "weak"}),
+    ("sop", {"consistency": 0.9, "balance": 0.1, "start_epoch": 1}),
     ("co-teaching", {"ramp_epochs": 2}),
     ("peer-learning", {"ramp_epochs": 2}),
     ("elr-plus", {"strength_ramp": 10, "teacher_ramp": 10}),

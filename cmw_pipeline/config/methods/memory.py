@@ -60,6 +60,30 @@ class Plc(MethodBase):
     dry: Fraction = Field(0.001, description="share of corrected labels below which corrections dry up")
 
 
+class Sop(MethodBase):
+    """SOP (Liu et al., ICML 2022): a sparse correction a sample absorbs what is wrong with its label.
+
+    With ``consistency`` and ``balance`` it is SOP+.
+    """
+
+    implemented_by = "sop:Sop"
+    divisible = False
+    steady = True
+
+    kind: Literal["sop"]
+    lr_u: NonNegative = Field(10.0, description="of the correction of the label's entry; constant")
+    lr_v: NonNegative = Field(10.0, description="of the correction of the other entries; constant")
+    consistency: NonNegative = Field(
+        0.0, description="weight of the divergence between two views; 0: one view, SOP+: 0.9"
+    )
+    balance: NonNegative = Field(
+        0.0, description="weight of the evenness of the predictions; 0: none, SOP+: 0.1"
+    )
+    strong_view: Literal["weak", "strong"] = Field(
+        "strong", description="the second view: with AutoAugment, or another weak one"
+    )
+
+
 class ActiveBias(MethodBase):
     """ActiveBias, SGD-WPV (Chang et al., NeurIPS 2017): uncertain samples weigh more."""
 
