@@ -2,8 +2,12 @@
 # make audit  install everything and look for planted wrong labels: results/audit/digits.html
 # make cifar  install everything and train on real photographs: results/cifar-fast.md; hours. FROM=archive: no network
 # make test   install everything and run the whole test suite
+# make docs   install what the site needs and build it: build/site/index.html
+#
+# TORCH=cpu behind any of them installs PyTorch without CUDA.
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+LOCK := requirements$(TORCH:%=-%).lock
 
 # One more than there are cores: some tests wait for Slurm, or for a process to notice a signal.
 WORKERS = $(shell python3 -c 'import os; print((os.cpu_count() or 1) + 1)')
@@ -44,10 +48,10 @@ params: $(BIN)/cmw
 	  python -c 'import sys; from dvc.utils.hydra import apply_overrides as write; [write(sys.argv[1], []) for _ in range(2)]' $$file; \
 	done
 
-$(BIN)/cmw: requirements.lock pyproject.toml
+$(BIN)/cmw: $(LOCK) pyproject.toml
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	python3 -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --compile-bytecode -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode $(TORCH:%=--torch-backend %) -r $(LOCK)
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	touch $@

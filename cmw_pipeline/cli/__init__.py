@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 
+from cmw_pipeline.cli import begin as _begin  # noqa: F401  (its commands join the group)
 from cmw_pipeline.cli import grid as _grid  # noqa: F401  (its commands join the group)
 from cmw_pipeline.cli import own as _own  # noqa: F401  (its commands join the group)
 from cmw_pipeline.cli import upkeep as _upkeep  # noqa: F401  (its commands join the group)

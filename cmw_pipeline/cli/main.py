@@ -3,7 +3,6 @@
 import datetime
 import functools
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,8 @@ def _missing(error: ModuleNotFoundError) -> SystemFault | None:
     library = (error.name or "").partition(".")[0]
     if library in ("", "cmw_pipeline"):
         return None
-    return SystemFault(f"{library} is not installed; this command needs it", f"{INSTALL} brings it")
+    command = "`pip install 'cmw-pipeline[onnx]'`" if library == "onnx" else INSTALL
+    return SystemFault(f"{library} is not installed; this command needs it", f"{command} brings it")
 
 
 def _unforeseen(error: Exception) -> CmwError | None:
@@ -248,11 +248,20 @@ def transfer(ctx: click.Context, name: str, checkpoint_seconds: float) -> None:
 
 
 @_stage
-def export(ctx: click.Context, name: str) -> None:
+@click.option(
+    "--onnx", type=click.Path(path_type=Path, dir_okay=False), help="Also write it as an ONNX model."
+)
+def export(ctx: click.Context, name: str, onnx: Path | None) -> None:
     """Take the learned weighting function out of a run."""
     from cmw_pipeline.stages import export as stage
 
     _make(ctx, "export", name, stage.run)
+    if onnx is not None:
+        from cmw_pipeline.io.atomic import write_bytes
+        from cmw_pipeline.meta.onnx_form import onnx_form
+        from cmw_pipeline.meta.weighting import load_weighting
+
+        write_bytes(onnx, onnx_form(load_weighting(Path(resolved(ctx, "export", name).path))))
 
 
 @_stage
@@ -275,24 +284,3 @@ def cost(ctx: click.Context, table: str) -> None:
         resolved(ctx, "cost", table).name, engine.Seen(plan_of(ctx), Path.cwd())
     ):
         click.echo(line)
-
-
-@main.command()
-@click.pass_context
-def check(ctx: click.Context) -> None:
-    """Say whether the parameters are right, and what they ask for."""
-    plan = plan_of(ctx)
-    for name in plan.params.tables:
-        mark = "*" if name in plan.params.build else " "
-        click.echo(f"{mark} {name}: {len(plan.cells(name))} cells")
-
-
-@main.command()
-def schema() -> None:
-    """Print the JSON schema of params.yaml and params/, which editors use to complete them."""
-    import json
-
-    from cmw_pipeline.config.json_schema import file_schema
-
-    json.dump(file_schema(), sys.stdout, indent=2)
-    click.echo()

@@ -1,11 +1,12 @@
-"""Commands that look after a project: ``doctor`` and ``prune``."""
+"""Commands that look after a project: ``doctor``, ``prune``, ``check`` and ``schema``."""
 
+import sys
 from pathlib import Path
 
 import click
 from rich.filesize import decimal
 
-from cmw_pipeline.cli.main import main
+from cmw_pipeline.cli.main import main, plan_of
 from cmw_pipeline.config import Plan, load
 
 
@@ -45,3 +46,24 @@ def prune(ctx: click.Context, yes: bool) -> None:
         remove_excess(excess, Path.cwd())
     said = "removed" if yes else "nothing was removed yet: `cmw prune --yes` does it"
     click.echo(f"{decimal(sum(item.bytes for item in excess)):>10}  in {len(excess)} places; {said}")
+
+
+@main.command()
+@click.pass_context
+def check(ctx: click.Context) -> None:
+    """Say whether the parameters are right, and what they ask for."""
+    plan = plan_of(ctx)
+    for name in plan.params.tables:
+        mark = "*" if name in plan.params.build else " "
+        click.echo(f"{mark} {name}: {len(plan.cells(name))} cells")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON schema of params.yaml and params/, which editors use to complete them."""
+    import json
+
+    from cmw_pipeline.config.json_schema import file_schema
+
+    json.dump(file_schema(), sys.stdout, indent=2)
+    click.echo()

@@ -176,7 +176,8 @@ def read_yaml(path: Path) -> Any:
         return yaml.load(text)
     except FileNotFoundError:
         raise ConfigError(
-            f"{path}: no such file", "run the command in the project folder or give --params FILE"
+            f"{path}: no such file",
+            "run the command in the project folder, or give --params FILE; `cmw init` lays out a project",
         ) from None
     except RecursionError:
         raise ConfigError(f"{path}: cannot be read: lists or mappings lie too deep in each other") from None

@@ -4,27 +4,41 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from cmw_pipeline.engine.params import VARIABLE
 from cmw_pipeline.errors import INSTALL, ConfigError, SystemFault
 
 
-def run_snakemake(words: Sequence[str], params: Path | None = None) -> int:
-    """Run it here, and give its exit code.
+def has_workflow(folder: Path) -> bool:
+    """Whether a folder is that of a project, as ``cmw init`` lays it out."""
+    return (folder / "workflow" / "Snakefile").is_file()
+
+
+def run_snakemake(words: Sequence[str], params: Path | None = None, root: Path = Path()) -> int:
+    """Run it in a project's folder, and give its exit code.
+
+    Its jobs find the commands of this Python, whether or not its environment is activated.
 
     Args:
         words: options and targets.
         params: the parameter file; None: that of the folder.
+        root: the folder.
 
     Raises:
-        ConfigError: this folder has no workflow.
+        ConfigError: the folder has no workflow.
         SystemFault: Snakemake is not installed.
     """
-    if not Path("workflow", "Snakefile").is_file():
-        raise ConfigError("there is no workflow/Snakefile here", "cd to the project's folder")
+    if not has_workflow(root):
+        hint = "cd to the project's folder, or begin one: `cmw init FOLDER`"
+        raise ConfigError(
+            f"there is no workflow/Snakefile {'here' if root == Path() else f'in {root}'}", hint
+        )
+    if find_spec("snakemake") is None:
+        raise SystemFault("snakemake is not installed; this command needs it", f"{INSTALL} brings it")
     own = {} if params is None else {VARIABLE: str(params)}
-    try:
-        return subprocess.run([sys.executable, "-m", "snakemake", *words], env=os.environ | own).returncode  # noqa: S603
-    except OSError as error:
-        raise SystemFault(f"snakemake cannot be started: {error.strerror}", INSTALL) from None
+    commands = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "snakemake", *words], cwd=root, env=os.environ | {"PATH": commands} | own
+    ).returncode

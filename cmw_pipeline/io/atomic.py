@@ -94,6 +94,11 @@ def write_text(path: Path, text: str) -> None:
     atomic_file(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    atomic_file(path, lambda draft: draft.write_bytes(content))
+
+
 def remove_tree(path: Path) -> None:
     """Remove a directory that is of no more use, if it is there."""
     shutil.rmtree(path, ignore_errors=True)

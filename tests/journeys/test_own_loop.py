@@ -131,6 +131,13 @@ def test_a_plain_loop_is_the_pipelines_run_and_what_it_saves_is_what_export_writ
     assert mine.card["normalisation"] == theirs.card["normalisation"] == "sum"
     values = theirs(losses, labels)
     torch.testing.assert_close(theirs.mean(losses, labels), (values * losses).sum() / values.sum())
+    made("export", CELL, "--onnx", tmp_path / "weighting.onnx")
+    runtime = pytest.importorskip(
+        "onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime"
+    )
+    inputs = {"loss": losses.detach().numpy(), "label": labels.numpy()}
+    (weights,) = runtime.InferenceSession(tmp_path / "weighting.onnx").run(None, inputs)
+    torch.testing.assert_close(torch.from_numpy(weights), values, rtol=0, atol=1e-6)
 
 
 def test_lightning_is_the_pipelines_run(own):

@@ -78,6 +78,12 @@ def test_the_lock_pins_versions_and_names_no_place_to_get_them_from():
         Requirement(line)
 
 
+def test_the_lock_without_cuda_pins_all_else_alike():
+    without = [line for line in pins() if not line.startswith(("nvidia-", "cuda-", "triton"))]
+    assert 0 < len(without) < len(list(pins()))
+    assert (ROOT / "requirements-cpu.lock").read_text().splitlines() == without
+
+
 EXTRAS = PROJECT["optional-dependencies"]
 
 
