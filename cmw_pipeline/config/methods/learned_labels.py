@@ -42,6 +42,18 @@ class SoftLabels(MethodBase):
     )
 
 
+class L2b(MethodBase):
+    """L2B (Zhou et al., CVPR 2024): a loss of the label and one of the own guess, weighed apart.
+
+    Published under L2RW, which learns both weights.
+    """
+
+    implemented_by = "l2b:L2b"
+    steady = True
+
+    kind: Literal["l2b"]
+
+
 class MetaNets(WeightNet):
     """The label corrector and the margin generator, and the Adam optimiser of both."""
 
