@@ -1,8 +1,8 @@
 """A network that learns CIFAR in a few epochs on a CPU, after Keller Jordan's description of airbench.
 
 "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), section 3: whitened patches, three groups of two
-convolutions, GELU, pooling by the maximum, logits divided by 9. Its batch norm has no
-scale and its convolutions start as the identity; here both are PyTorch's own.
+convolutions that start as the identity, batch norm whose shifts learn 64 times as fast and that has no scale,
+GELU, pooling by the maximum, logits divided by 9.
 """
 
 import itertools
@@ -29,6 +29,8 @@ _DEVIATIONS = torch.tensor(
 )
 """Standard deviation of each colour's wave over the 2 x 2 patches of 5,000 normalised images of CIFAR-10."""
 _POOLED_LOGITS = 9
+_SHIFT = 8
+"""What a shift of batch norm is in units of its parameter: under SGD it learns 8² times as fast."""
 
 
 class FastCnn(Classifier):
@@ -76,14 +78,32 @@ class _Halve(nn.Module):
         return images if min(images.shape[2:]) < 2 else F.max_pool2d(images, 2)
 
 
+class _Norm(nn.BatchNorm2d):
+    """Batch norm without a scale, whose shift is ``_SHIFT`` times its parameter."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False)
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images) + (_SHIFT * self.shift).to(images.dtype).view(-1, 1, 1)
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    """3 x 3; the first outputs are the inputs, as they are."""
+    convolution = conv3x3(inputs, outputs)
+    nn.init.dirac_(convolution.weight.data[:inputs])
+    return convolution
+
+
 def _group(inputs: int, outputs: int) -> nn.Sequential:
     """convolution-pool-norm-GELU, convolution-norm-GELU."""
     return nn.Sequential(
-        conv3x3(inputs, outputs),
+        _convolution(inputs, outputs),
         _Halve(),
-        nn.BatchNorm2d(outputs),
+        _Norm(outputs),
         nn.GELU(),
-        conv3x3(outputs, outputs),
-        nn.BatchNorm2d(outputs),
+        _convolution(outputs, outputs),
+        _Norm(outputs),
         nn.GELU(),
     )

@@ -270,6 +270,11 @@ def test_a_head_and_towers_decide_the_shape_while_training_and_nothing_after(nam
     assert model.eval()(images).shape == (3, 10)
 
 
+def is_identity(weight):
+    """Whether a convolution passes on its inputs as they are, which nobody draws."""
+    return weight.ndim == 4 and torch.equal(weight, torch.nn.init.dirac_(torch.empty_like(weight)))
+
+
 @pytest.mark.parametrize("towers", [1, 2])
 @pytest.mark.parametrize(("name", "head"), FORMS)
 def test_the_seed_decides_every_weight_and_the_global_generator_is_left_alone(name, head, towers):
@@ -280,8 +285,8 @@ def test_the_seed_decides_every_weight_and_the_global_generator_is_left_alone(na
     torch.rand(5)  # whatever was drawn in between
     second, other = (make(name, head, towers, seed).state_dict() for seed in (1, 2))
     assert all(torch.equal(first[key], second[key]) for key in first)
-    weights = [key for key, t in first.items() if t.ndim > 1]
-    assert all(not torch.equal(first[key], other[key]) for key in weights)
+    drawn = [key for key, t in first.items() if t.ndim > 1 and not is_identity(t)]
+    assert all(not torch.equal(first[key], other[key]) for key in drawn)
 
 
 def test_option_a_shortcuts_subsample_and_pad_with_zero_channels():
@@ -408,7 +413,8 @@ def test_twins_differ_and_the_first_is_the_network_alone(name, head):
     twins, alone = make(name, head, towers=2), make(name, head).state_dict()
     first, second = (tower.state_dict() for tower in twins.towers)
     assert all(torch.equal(first[key], alone[key]) for key in alone)
-    assert all(not torch.equal(first[key], second[key]) for key, t in first.items() if t.ndim > 1)
+    drawn = [key for key, t in first.items() if t.ndim > 1 and not is_identity(t)]
+    assert all(not torch.equal(first[key], second[key]) for key in drawn)
 
 
 @pytest.mark.parametrize("head", ["linear", "cosine", "experts", "probe"])
@@ -470,3 +476,24 @@ def test_the_fast_network_s_first_filters_whiten_natural_pictures():
     before = torch.linalg.eigvalsh(patches.T.double() @ patches.double()).sqrt()
     after = torch.nn.functional.conv2d(pictures, make("fast-cnn").whitening).std(dim=(0, 2, 3))
     assert after.max() / after.min() < before[-1] / before[0] / 10
+
+
+def test_the_fast_network_s_convolutions_pass_their_inputs_on_at_the_start():
+    convolutions = [m for m in make("fast-cnn").groups.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(convolutions) == 6
+    for convolution in convolutions:
+        images = torch.randn(2, convolution.in_channels, 6, 6)
+        common = min(convolution.in_channels, convolution.out_channels)
+        assert torch.allclose(convolution(images)[:, :common], images[:, :common], atol=1e-5)
+
+
+def test_the_fast_network_s_shifts_learn_64_times_as_fast_under_sgd():
+    norm = next(m for m in make("fast-cnn").groups.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    images = torch.randn(8, norm.num_features, 3, 3)
+    slope = torch.randn(norm.num_features)
+    before = norm(images)
+    (before.mean(dim=(0, 2, 3)) * slope).sum().backward()
+    torch.optim.SGD(norm.parameters(), lr=0.01).step()
+    moved = (norm(images) - before).mean(dim=(0, 2, 3))
+    assert torch.allclose(moved, -64 * 0.01 * slope, rtol=1e-4)
+    assert [name for name, _ in norm.named_parameters()] == ["shift"], "it has no scale"
