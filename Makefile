@@ -34,6 +34,13 @@ check: $(BIN)/cmw
 	ruff check . && ruff format --check . && lint-imports && mypy && codespell
 	snakemake --lint && snakefmt --check workflow
 
+# Not part of the gate: the libraries of the site are not in the lock. Needs the network once, for them.
+docs: $(BIN)/cmw
+	python -c 'import furo, myst_parser' 2> /dev/null || \
+	  $(BIN)/uv pip install --quiet --constraint $(LOCK) --editable '.[docs]'
+	sphinx-build --fail-on-warning --quiet -c docs . build/site
+	@echo build/site/index.html
+
 # Not part of the gate: hours. See docs/faults.md.
 mutants: $(BIN)/cmw
 	$(BIN)/uv pip install --quiet 'mutmut==3.8.1'

@@ -96,6 +96,17 @@ def test_one_row_is_made_by_snakemake_with_what_else_was_said(monkeypatch):
     assert asked[1][0] == ["-n", "--", "results/demo.md"]
 
 
+def test_the_page_about_one_row_can_be_followed(monkeypatch):
+    asked = []
+    monkeypatch.setattr(snakemake, "run_snakemake", lambda words, params: asked.append(words) or 0)
+    page = (CHECKOUT / "docs" / "one-row.md").read_text()
+    commands = [line.partition("  #")[0].split() for line in page.splitlines() if line.startswith("cmw ")]
+    said = [cmw(*words[1:]) for words in commands]
+    assert len(commands) == 6 and not any(code for code, _ in said)
+    runs = [sum(word.startswith("results/") for word in words) for words in asked]
+    assert runs == [3, 1, 24, 3] and len(said[0][1].splitlines()) == 3
+
+
 def test_a_folder_without_a_workflow_is_said(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     code, said = cmw("--params", CHECKOUT / "params.yaml", "make", "demo")
