@@ -6,6 +6,7 @@ from torch import nn
 
 from cmw_pipeline.config.methods.tasks import FreeMatch as Options
 from cmw_pipeline.methods.base import Batch, Problem
+from cmw_pipeline.methods.parts.losses import hits
 from cmw_pipeline.methods.parts.pseudo_labels import MEMORY, PseudoLabels
 
 
@@ -27,7 +28,7 @@ class FreeMatch(PseudoLabels):
     def sure(self, probabilities: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(U,) 1 or 0, by means that hold this batch, too."""
         confidence, guesses = probabilities.max(dim=1)
-        share = _hits(guesses, probabilities).mean(dim=0)
+        share = hits(probabilities, guesses).to(probabilities).mean(dim=0)
         news = confidence.mean(), probabilities.mean(dim=0), share
         for old, new in zip((self.confidence_mean, self.prediction_mean, self.histogram), news, strict=True):
             old.lerp_(new.to(old), 1 - MEMORY)
@@ -38,16 +39,11 @@ class FreeMatch(PseudoLabels):
         """Scalar w Σ_k A_k log B_k."""
         p = strong.softmax(dim=1)
         counted = self.current[:, None] / self.current.sum().clamp(min=1)
-        shown = (counted * _hits(strong.argmax(dim=1), p)).sum(dim=0)
+        shown = (counted * hits(p, strong.argmax(dim=1))).sum(dim=0)
         ours = F.normalize(self.prediction_mean * _inverse(self.histogram), p=1, dim=0)
         theirs = F.normalize((counted * p).sum(dim=0) * _inverse(shown), p=1, dim=0)
         counts = (self.current.sum() > 0).to(p)
         return self.weight * counts * (ours.to(p) * (theirs + 1e-12).log()).sum()
-
-
-def _hits(labels: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """(U, K) 1 at each label, else 0."""
-    return (labels[:, None] == torch.arange(like.shape[1], device=like.device)).to(like)
 
 
 def _inverse(values: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from torch import nn
 
 from cmw_pipeline.config.methods.memory import Sop as Options
 from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream, Weigh
+from cmw_pipeline.methods.parts.losses import hits
 
 _LEAST = 1e-4
 _FIRST = 1e-8
@@ -76,7 +77,7 @@ class Sop(Method):
 
 def correction(u: torch.Tensor, v: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """(B, K) U − V of (B,) u and (B, K) v."""
-    return torch.where(_is_label(labels, v), u.square().clamp(max=1)[:, None], -v.square().clamp(max=1))
+    return torch.where(hits(v, labels), u.square().clamp(max=1)[:, None], -v.square().clamp(max=1))
 
 
 def corrected(logits: torch.Tensor, correction: torch.Tensor) -> torch.Tensor:
@@ -93,18 +94,13 @@ def slopes(
     where a bound holds.
     """
     size = len(labels)
-    hit, at_label = _is_label(labels, v), labels[:, None]
+    hit, at_label = hits(v, labels), labels[:, None]
     total = corrected(logits, correction(u, v, labels)).sum(dim=1)
     own = logits.softmax(dim=1).gather(1, at_label)[:, 0] + u.square().clamp(max=1)
-    predicted = _is_label(logits.argmax(dim=1), v).to(v)
+    predicted = hits(v, logits.argmax(dim=1)).to(v)
     free = (own >= _LEAST) & (own / total >= _LEAST)
     of_loss = torch.where(free, 1 / total - 1 / own, 0.0)
     of_match = 2 * (predicted.gather(1, at_label)[:, 0] + u.square() - 1)
     du = torch.where(u.square() <= 1, 2 * u * (of_loss + of_match), 0.0)
     dv = torch.where(hit | (v.square() > 1), 0.0, -4 * v * (predicted - v.square()))
     return du / size, dv / size
-
-
-def _is_label(labels: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """(B, K) bool."""
-    return labels[:, None] == torch.arange(like.shape[1], device=labels.device)

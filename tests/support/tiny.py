@@ -49,6 +49,7 @@ METHOD_OPTIONS = {
     "cores": {"reward_from": 0, "ramp_epochs": 2, "sieve_from": 1},
     "crt": {"first": {"method": "erm"}},
     "deep-gamblers": {"start_epoch": 0},
+    "disc": {"start_epoch": 1, "memory": 0.5, "offset": 0.0},
     "dividemix": {"start_epoch": 1, "batch_size": 4},
     "dynamic-loss": {"start_epoch": 1, "ranks": 5},
     "fixmatch": {"batch_size": 5, "ratio": 2, "threshold": 0.3},

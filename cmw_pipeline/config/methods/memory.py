@@ -84,6 +84,26 @@ class Sop(MethodBase):
     )
 
 
+class Disc(MethodBase):
+    """DISC (Li et al., CVPR 2023): clean, hard and corrected labels, by two views and own thresholds."""
+
+    implemented_by = "disc:Disc"
+    divisible = False
+    steady = True
+
+    kind: Literal["disc"]
+    start_epoch: Epoch = Field(20, description="cross-entropy of both views before this epoch")
+    memory: Fraction = Field(0.99, description="share of a sample's old threshold that stays, by epoch")
+    hard: NonNegative = Field(1.0, description="weight of the samples that one view alone accepts")
+    offset: Fraction = Field(
+        0.5, description="how much above its threshold a prediction is that corrects a label; 0.99 is enough"
+    )
+    mixup: NonNegative = Field(5.0, description="α of Beta(α, α); 0: no mixup")
+    strong_view: Literal["weak", "strong"] = Field(
+        "strong", description="the second view: with AutoAugment, or another weak one"
+    )
+
+
 class ActiveBias(MethodBase):
     """ActiveBias, SGD-WPV (Chang et al., NeurIPS 2017): uncertain samples weigh more."""
 

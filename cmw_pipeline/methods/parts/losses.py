@@ -36,13 +36,13 @@ def focal(gamma: float, form: str) -> SampleLoss:
     """
 
     def softmax_form(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        hit = _hits(logits, labels)
+        hit = hits(logits, labels)
         log_miss = logits.masked_fill(hit, -torch.inf).logsumexp(dim=1) - logits.logsumexp(dim=1)
         return (gamma * log_miss).exp() * cross_entropy(logits, labels)
 
     def sigmoid_form(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         num_classes = logits.shape[-1]
-        sign = 2 * _hits(logits, labels).to(logits) - 1
+        sign = 2 * hits(logits, labels).to(logits) - 1
         right = sign * (logits - math.log(num_classes - 1))
         return -((gamma * F.logsigmoid(-right)).exp() * F.logsigmoid(right)).sum(dim=1)
 
@@ -77,7 +77,7 @@ def jensen_shannon(pi: float) -> SampleLoss:
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         log_p = logits.log_softmax(dim=1)
-        hit = _hits(logits, labels)
+        hit = hits(logits, labels)
         right = log_p.gather(1, labels[:, None])[:, 0]
         log_m = torch.log(pi + (1 - pi) * right.exp())
         # Beside the label m = (1 − π) p, so log(p/m) = −log(1 − π) there.
@@ -100,7 +100,7 @@ def generalised_jensen_shannon(
     def loss(first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         log_p, log_q = first.log_softmax(dim=1), second.log_softmax(dim=1)
         log_rest = torch.logaddexp(log_p, log_q) + math.log((1 - pi) / 2)
-        log_m = torch.where(_hits(first, labels), (pi + log_rest.exp()).log(), log_rest)
+        log_m = torch.where(hits(first, labels), (pi + log_rest.exp()).log(), log_rest)
         of_label = -log_m.gather(1, labels[:, None])[:, 0]
         of_views = sum((log.exp() * (log - log_m)).sum(dim=1) for log in (log_p, log_q))
         return (pi * of_label + (1 - pi) / 2 * of_views) / scale
@@ -162,7 +162,7 @@ def ldam(counts: torch.Tensor, largest_margin: float = 0.5) -> SampleLoss:
     margins = largest_margin * rarity / rarity.max()
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        hit = _hits(logits, labels)
+        hit = hits(logits, labels)
         return cross_entropy(logits - COSINE_SCALE * margins.to(logits)[labels][:, None] * hit, labels)
 
     return loss
@@ -191,6 +191,6 @@ def sade(counts: torch.Tensor, strength: float = 2.0) -> SampleLoss:
     return loss
 
 
-def _hits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def hits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """(B, K) bool: true at each label. ``F.one_hot`` looks at the values on the host."""
     return labels[:, None] == torch.arange(logits.shape[-1], device=labels.device)
