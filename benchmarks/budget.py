@@ -14,14 +14,13 @@ from pathlib import Path
 
 import torch
 from common import report
-from torch.utils.flop_counter import FlopCounterMode
 
 from cmw_pipeline.bias.long_tail import class_sizes
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.bias_names import parse_bias
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.weightings import MetaLearned
-from cmw_pipeline.models.registry import LARGE, NETWORKS
+from cmw_pipeline.training.speed import forward_flops
 
 TRAINED, PUBLISHED_LABELS = 50_000, 45_000
 FORWARDS, META_FORWARDS = 3, 7
@@ -29,13 +28,9 @@ DAY = 24 * 60 * 60
 
 
 @functools.cache
-def forward_flops(network, classes):
-    """Of one 32 x 32 picture."""
-    with torch.device("meta"):
-        model = (NETWORKS | LARGE)[network](3, classes)
-        with FlopCounterMode(display=False) as counter:
-            model.eval()(torch.empty(1, 3, 32, 32))
-    return counter.get_total_flops()
+def of_a_picture(network, classes):
+    """Of a forward pass of one 32 x 32 picture."""
+    return forward_flops(network, 3, 32, classes)
 
 
 def samples(bias, classes):
@@ -59,7 +54,7 @@ def run_flops(plan, cell):
         passes += (
             steps / weighting.meta_every * META_FORWARDS * (recipe.batch_size + weighting.meta_batch) / 2
         )
-    return passes * options.towers * forward_flops(recipe.network.name, classes)
+    return passes * options.towers * of_a_picture(recipe.network, classes)
 
 
 def main():

@@ -277,10 +277,15 @@ def table(ctx: click.Context, name: str, strict: bool) -> None:
 @click.argument("table", shell_complete=completed("cost"))
 @click.pass_context
 def cost(ctx: click.Context, table: str) -> None:
-    """Estimate what the runs that a table still needs will take, from recorded speeds."""
-    from cmw_pipeline import engine
+    """Estimate what the runs that a table still needs will take, from recorded speeds.
 
-    for line in engine.still_to_come(
-        resolved(ctx, "cost", table).name, engine.Seen(plan_of(ctx), Path.cwd())
-    ):
+    Where no like of a run is on record: from its counted operations and the speed of this machine, which is
+    measured in a few seconds and kept for later estimates.
+    """
+    from cmw_pipeline import engine
+    from cmw_pipeline.stages.speed import measure_once
+
+    name, plan = resolved(ctx, "cost", table).name, plan_of(ctx)
+    measure_once(plan, name, Path.cwd())
+    for line in engine.still_to_come(name, engine.Seen(plan, Path.cwd())):
         click.echo(line)

@@ -12,6 +12,7 @@ from cmw_pipeline.config.artefact import RESULTS
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import Page
 from cmw_pipeline.engine.flags import Seen
+from cmw_pipeline.engine.forecast import Forecast
 from cmw_pipeline.runtime.logs import in_words
 
 START_MINUTES = 10
@@ -60,27 +61,55 @@ def still_to_come(table: str, seen: Seen) -> list[str]:
     cells = seen.plan.cells(table)
     left = [cell for cell in cells if not seen.is_made(seen.plan.run(cell))]
     counted = f"{table}: {len(cells)} cells, {len(left)} to train"
-    return [counted, *(f"  {line}" for line in estimate(left, seen.root))]
+    lines = estimate(left, Forecast(seen.plan, seen.root), seen.root)
+    return [counted, *(f"  {line}" for line in lines)]
 
 
-def estimate(cells: Iterable[Cell], root: Path = Path()) -> list[str]:
-    """One line a device: time for the runs it has seen the like of; and a line for what nothing is known of.
+def estimate(cells: Iterable[Cell], forecast: Forecast, root: Path = Path()) -> list[str]:
+    """One line a device: time for the runs it has seen the like of; and lines for those of no like.
 
     A run on several devices counts on the fastest.
     """
     seconds: dict[str, list[float]] = {}
-    unknown = []
+    unknown: list[Cell] = []
     for cell in cells:
         taken = like(cell, root)
         if taken:
             device = min(taken, key=lambda name: taken[name].seconds)
             seconds.setdefault(device, []).append(taken[device].seconds)
         else:
-            unknown.append("/".join(_kind(cell)))
+            unknown.append(cell)
     lines = [f"{len(each)} runs, about {in_words(sum(each))} of {device}" for device, each in seconds.items()]
-    if unknown:
-        lines.append(f"{len(unknown)} runs of a kind that has no recorded speed (such as {unknown[0]})")
+    return [*lines, *_never_run(unknown, forecast)]
+
+
+def _never_run(cells: list[Cell], forecast: Forecast) -> list[str]:
+    """What runs of no like will take by their operations, and how many of them nothing is known of."""
+    found = {cell: forecast.seconds(cell) for cell in cells}
+    spans = [span for span in found.values() if span is not None]
+    dark = [cell for cell, span in found.items() if span is None]
+    lines = []
+    if spans:
+        span = _span(*(sum(ends) for ends in zip(*spans, strict=True)))
+        measured = "" if forecast.here else "; `cmw cost TABLE` measures this machine"
+        lines.append(
+            f"{len(spans)} runs never timed, {span} of {forecast.speed.machine} by their counted operations"
+            f"{measured}"
+        )
+    if dark:
+        kind = "/".join(_kind(dark[0]))
+        lines.append(f"{len(dark)} runs of unknown size (such as {kind}): {forecast.lacks(dark[0])}")
     return lines
+
+
+def _span(least: float, most: float) -> str:
+    """A range of seconds in one unit.
+
+    >>> _span(60, 150), _span(2e5, 6e5)
+    ('1 to 2 min', '56 to 167 h')
+    """
+    size, unit = (60, "min") if most < 7200 else (3600, "h")
+    return f"{least / size:,.0f} to {most / size:,.0f} {unit}"
 
 
 def _kind(cell: Cell) -> Kind:

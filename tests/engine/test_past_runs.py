@@ -5,6 +5,7 @@ import pytest
 
 from cmw_pipeline.config.cell import Cell
 from cmw_pipeline.config.contracts import Page
+from cmw_pipeline.engine.forecast import Speed
 from cmw_pipeline.engine.past_runs import START_MIB, START_MINUTES, estimate, like, mebibytes, minutes
 
 RUN = "digits/asym-0.4/erm/short/seed7"
@@ -31,6 +32,21 @@ def project(tmp_path):
     pd.DataFrame(rows).to_parquet(tmp_path / "results" / "t.parquet")
     pd.DataFrame(rows[:2]).to_parquet(tmp_path / "results" / "other.parquet")  # shares runs with it
     return tmp_path
+
+
+class Known:
+    """A forecast of the same range for every run, or of none."""
+
+    here, speed = True, Speed("a machine", 0.01, 1.0, 2.0)
+
+    def __init__(self, *span):
+        self.span = span or None
+
+    def seconds(self, cell):
+        return self.span
+
+    def lacks(self, cell):
+        return "for a reason"
 
 
 def cell(method, seed):
@@ -69,13 +85,19 @@ def test_a_request_is_a_whole_number_above_what_was_seen(tmp_path):
 
 
 def test_an_estimate_counts_on_the_fastest_device_that_a_run_was_seen_on(project):
-    lines = estimate([cell("erm", 0), cell("erm", 1), cell("mw-net", 0)], project)
+    lines = estimate([cell("erm", 0), cell("erm", 1), cell("mw-net", 0)], Known(), project)
     assert lines == ["2 runs, about 20 min of A GPU", "1 runs, about 25.0 h of cpu"]
 
 
-def test_what_was_never_run_is_not_guessed(project, tmp_path):
-    lines = estimate([cell("gce", 0), cell("gce", 1), cell("mw-net", 0)], project)
-    assert lines[-1] == "2 runs of a kind that has no recorded speed (such as digits/gce/short)"
-    assert estimate([cell("erm", 0)], tmp_path / "without results") == [
-        "1 runs of a kind that has no recorded speed (such as digits/erm/short)"
+def test_what_was_never_run_is_estimated_apart_by_its_operations(project):
+    lines = estimate([cell("gce", 0), cell("gce", 1), cell("mw-net", 0)], Known(60.0, 120.0), project)
+    assert lines == [
+        "1 runs, about 25.0 h of cpu",
+        "2 runs never timed, 2 to 4 min of a machine by their counted operations",
+    ]
+
+
+def test_what_nothing_is_known_of_is_not_guessed(tmp_path):
+    assert estimate([cell("erm", 0)], Known(), tmp_path / "without results") == [
+        "1 runs of unknown size (such as digits/erm/short): for a reason"
     ]
