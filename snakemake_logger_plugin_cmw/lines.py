@@ -24,6 +24,7 @@ class Lines:
     def __init__(self, dry: bool) -> None:
         self._dry = dry
         self._jobs: dict[int, tuple[str, list[str]]] = {}
+        self._before: dict[int, int | None] = {}
         self._failed: dict[int, str] = {}
         self._done = 0
         self._total = 0
@@ -68,7 +69,9 @@ class Lines:
     def _started(self, record: Mapping[str, Any]) -> None:
         words = dict(record["wildcards"] or {})
         name = words.get("name") or words.get("table") or ""
-        self._jobs[record["jobid"]] = (f"{record['rule_name']} {name}".strip(), list(record["log"] or []))
+        logs = list(record["log"] or [])
+        self._jobs[record["jobid"]] = (f"{record['rule_name']} {name}".strip(), logs)
+        self._before[record["jobid"]] = _written(logs)
 
     def _finished(self, record: Mapping[str, Any]) -> str:
         number = record["job_id"]
@@ -83,8 +86,21 @@ class Lines:
         called, logs = self._jobs.get(number, (record["rule_name"], list(record["log"] or [])))
         head = f"Error in rule {record['rule_name']}: {called}"
         last = [f"    {line}" for line in _last(logs, _LAST_LINES)]
+        if (
+            number in self._before and _written(logs) == self._before[number]
+        ):  # what is there is another attempt's
+            reason = record.get("rule_msg") or "why is said above"
+            last = [f"    it wrote nothing, so it did not start: {reason}"]
         self._failed[number] = "\n".join([head, *(f"  {log}" for log in logs), *last])
         return f"{time.strftime('%H:%M:%S')}  failed  {called}"
+
+
+def _written(logs: list[str]) -> int | None:
+    """When the first of the log files was last written, in ns; None where there is none."""
+    try:
+        return Path(logs[0]).stat().st_mtime_ns
+    except (OSError, IndexError):
+        return None
 
 
 def _last(logs: list[str], count: int) -> list[str]:

@@ -11,14 +11,16 @@ from cmw_pipeline.config import Plan, load
 
 
 @main.command()
+@click.option("--profile", help="Look at what a profile of the cluster needs, in place of all else: slurm")
 @click.pass_context
-def doctor(ctx: click.Context) -> None:
+def doctor(ctx: click.Context, profile: str | None) -> None:
     """Look at the machine and the project, and say what to do about each problem."""
     from cmw_pipeline.data.outside import lineage
+    from cmw_pipeline.runtime.cluster import examine_profile
     from cmw_pipeline.runtime.doctor import examine
 
-    code = 0
-    for finding in examine(ctx.obj, lineage(Path.cwd())):
+    code, root = 0, Path.cwd()
+    for finding in examine_profile(profile, root) if profile else examine(ctx.obj, lineage(root)):
         click.echo(f"{'ok  ' if finding.exit_code == 0 else 'BAD '} {finding.what}")
         if finding.remedy:
             click.echo(f"     -> {finding.remedy}")

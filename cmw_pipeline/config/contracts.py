@@ -207,7 +207,9 @@ class Run:
         "posterior.npy", "of a noise teacher: (N, K) probabilities of the training samples, in raw order"
     )
     EPOCHS = File(
-        "epochs.csv", "rate, training loss and test accuracy of each epoch; none where not evaluated"
+        "epochs.csv",
+        "rate, training loss and test accuracy of each epoch, counted from 0, where logs and rows count from"
+        " 1; no accuracy where not evaluated",
     )
     ROWS = File(
         "rows.parquet",

@@ -71,18 +71,19 @@ def _software() -> Iterator[Finding]:
     for text in metadata.requires("cmw-pipeline") or []:
         wanted = Requirement(text)
         if wanted.marker is None or wanted.marker.evaluate({"extra": "pipeline"}):
-            found = _version(wanted.name)
+            found = version(wanted.name)
             if found is None or not wanted.specifier.contains(found, prereleases=True):
                 needed = f"{wanted.name}{wanted.specifier}"
                 wrong.append(f"{wanted.name} {found or 'is missing'}; needed is {needed}")
     remedy = f"install requirements.lock again, `make .venv/bin/cmw`, or {INSTALL}"
     yield from (Finding(text, remedy, SystemFault.exit_code) for text in wrong)
-    named = ", ".join(f"{name} {_version(name)}" for name in ("torch", "snakemake", "dvc"))
+    named = ", ".join(f"{name} {version(name)}" for name in ("torch", "snakemake", "dvc"))
     if not wrong:
-        yield Finding(f"cmw-pipeline {_version('cmw-pipeline')}, {named}")
+        yield Finding(f"cmw-pipeline {version('cmw-pipeline')}, {named}")
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """Of an installed package; None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -53,11 +53,11 @@ def _step_seconds(name: str, channels: int, side: int, batch: int, device: torch
     taken = []
     for _ in range(_ROUNDS + 1):
         began = clock()
-        functional.cross_entropy(model(images), labels).backward()
+        functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             for weight in (weights := list(model.parameters())):
                 if weight.grad is not None:
-                    weight -= 0.01 * weight.grad
+                    weight.sub_(weight.grad, alpha=0.01)
                 weight.grad = None
             float(weights[-1].sum())  # waits for the device
         taken.append(clock() - began)

@@ -45,6 +45,17 @@ def test_what_failed_and_stayed_so_comes_last_with_the_end_of_its_log(lines, tmp
     )
 
 
+def test_a_job_that_did_not_start_is_not_explained_by_the_log_of_an_earlier_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "1.log").write_text("finished: test 97.50% after epoch 1\n")
+    lines, job = Lines(dry=False), {"jobid": 1, "rule_name": "train", "log": ["1.log"]}
+    lines.of("job_info", "", "INFO", job | {"wildcards": {"name": "a"}})
+    lines.of("job_error", "", "ERROR", job | {"rule_msg": "sbatch: invalid partition"})
+    told = lines.end()
+    assert "97.50" not in told
+    assert "it did not start: sbatch: invalid partition" in told
+
+
 @pytest.mark.parametrize(
     ("event", "message", "level", "said"),
     [
