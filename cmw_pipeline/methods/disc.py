@@ -77,7 +77,7 @@ class Disc(Method):
 
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
         """Remember what is said of both views."""
-        views = logits[: 2 * len(batch.rows)].unflatten(0, (2, -1))
+        views = torch.stack(logits[: 2 * len(batch.rows)].chunk(2))
         self.said[:, batch.rows] = views.softmax(dim=2).to(self.said)
 
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -43,7 +43,8 @@ SURE, WRONG, EVEN = [0.8, 0.1, 0.1], [0.01, 0.98, 0.01], [0.4, 0.3, 0.3]
 
 def test_clean_is_what_both_views_accept_hard_what_one_does_and_the_rest_is_corrected_or_left():
     """All labelled 0."""
-    made = build(options("disc", start_epoch=0, offset=0.5), Problem(K, torch.zeros(6, dtype=torch.int64)), seed=0)
+    problem = Problem(K, torch.zeros(6, dtype=torch.int64))
+    made = build(options("disc", start_epoch=0, offset=0.5), problem, seed=0)
     weak = [SURE, SURE, EVEN, WRONG, EVEN, WRONG]
     strong = [SURE, EVEN, SURE, WRONG, EVEN, EVEN]
     part(made, weak, strong, [[0.45] * 6] * 2)
