@@ -4,7 +4,8 @@ import hashlib
 import importlib.util
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from cmw_pipeline.audit.fit import Samples
+from cmw_pipeline.audit.fit import Samples, num_threads
 from cmw_pipeline.config.schema import Picture
 from cmw_pipeline.data.own import OwnData
 from cmw_pipeline.data.own.look import digest
@@ -113,7 +114,7 @@ def _blocks(
         file = folder / f"{number:05d}.npy"
         if not file.is_file():
             rows = range(start, min(start + _BLOCK, count))
-            write_array(file, np.concatenate([see(network, b, device) for b in pictures.blocks(rows)]))
+            write_array(file, np.concatenate(seen(network, pictures.blocks(rows), device)))
             log.info("features: %d of %d pictures", rows.stop, count)
         yield np.load(file, allow_pickle=False)
 
@@ -181,12 +182,21 @@ def resized(images: Images, side: int) -> Images:
     return np.stack([np.asarray(image) for image in shown])
 
 
+def seen(network: nn.Module, blocks: Iterable[Images], device: torch.device) -> list[Vectors]:
+    """(b, 1280) of each block what the frozen network sees in its (b, S, S, 3) pictures; a core a block.
+
+    Threads within one layer wait for each other, which on a busy machine takes longer than the layer.
+    """
+    cores = torch.get_num_threads()
+    with num_threads(1), ThreadPoolExecutor(cores) as pool:
+        return list(pool.map(lambda block: _see(network, block, device), blocks))
+
+
 @torch.no_grad()
-def see(network: nn.Module, images: Images, device: torch.device) -> Vectors:
-    """(b, 1280) what the frozen network sees in (b, S, S, 3) pictures."""
+def _see(network: nn.Module, images: Images, device: torch.device) -> Vectors:
     values = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
-    seen: Vectors = network(values / 127.5 - 1).float().cpu().numpy()
-    return seen
+    vectors: Vectors = network(values / 127.5 - 1).float().cpu().numpy()
+    return vectors
 
 
 def frozen_network(view: View, device: torch.device) -> nn.Module:
@@ -209,7 +219,8 @@ def frozen_network(view: View, device: torch.device) -> nn.Module:
     network: Any = create_model("tf_efficientnet_lite0")
     network.load_state_dict(_renamed(read_state_dict(file), network.state_dict(), file))
     network.reset_classifier(0)
-    return network.eval().to(device)  # type: ignore[no-any-return]
+    network.to(device, memory_format=torch.channels_last)  # as pictures lie in memory
+    return network.eval()  # type: ignore[no-any-return]
 
 
 def _renamed(

@@ -1,6 +1,8 @@
 """One training run on samples that are in memory, by a method of the registry."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,3 +165,14 @@ def probabilities(
     logits = predict(network, samples.store(rows, recipe, device), len(rows), recipe)
     found: Floats = logits.double().softmax(dim=1).cpu().numpy()
     return found
+
+
+@contextlib.contextmanager
+def num_threads(count: int) -> Iterator[None]:
+    """Each layer is computed by so many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

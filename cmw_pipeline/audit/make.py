@@ -110,7 +110,9 @@ def audit_data(
         NumericsError: training came to numbers that are not finite.
     """
     view = choose_view(data, backbone)
+    stop.at_once = True  # what has been seen of pictures is kept block by block
     samples = make_samples(data, view, work, asked.device, workers)
+    stop.at_once = False
     found, way = find(data, samples, view, asked, work, stop)
     function = learned_function(found.main)
     about = {"name": name, "out": None if out is None else str(out)}

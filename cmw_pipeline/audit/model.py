@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from cmw_pipeline.audit.features import View, frozen_network, read_pictures, resized, see
+from cmw_pipeline.audit.features import View, frozen_network, read_pictures, resized, seen
 from cmw_pipeline.audit.fit import Samples, probabilities
 from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.config.schema import Recipe
@@ -75,7 +75,7 @@ class Classifier:
             return pictures if pictures.shape[3] == self.samples.channels else pictures[..., :1]
         network = frozen_network(self.view, _CPU)
         parts = np.array_split(pictures, max(len(pictures) // 64, 1))
-        return np.concatenate([see(network, part, _CPU) for part in parts])
+        return np.concatenate(seen(network, parts, _CPU))
 
 
 def save_classifier(folder: Path, classifier: Classifier) -> None:

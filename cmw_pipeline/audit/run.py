@@ -1,11 +1,10 @@
 """An audit from samples to its result: one fit for the ranks, folds for the counts."""
 
-import contextlib
 import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 
 from cmw_pipeline import __version__
 from cmw_pipeline.audit.features import View
-from cmw_pipeline.audit.fit import Fit, Part, Rows, Samples, Way, fit, probabilities
+from cmw_pipeline.audit.fit import Fit, Part, Rows, Samples, Way, fit, num_threads, probabilities
 from cmw_pipeline.audit.scores import ConfidentJoint, Ids, TrajectoryMargin, confident_joint
 from cmw_pipeline.audit.ways import method_options, recipe_for
 from cmw_pipeline.config.audits import checked_folds
@@ -142,7 +141,9 @@ def find(
     folds = _folds(data, rows, asked)
     side = work / f"fits-{_key(data, samples, way, asked)}"
     progress = _Progress(recipe.epochs * (1 + asked.folds))
-    with quietly(), _threads(None if view.kind == "pixels" else 1):
+    # What a layer on vectors computes is too little to share out.
+    threads = torch.get_num_threads() if view.kind == "pixels" else 1
+    with quietly(), num_threads(threads):
         margin = _Ranked(len(rows), num_classes, lambda: progress.tick("ranking"))
         part = Part("all", rows, labels, trusted, data.where(TEST))
         main = fit(samples, part, way, stop, side / "all", margin)
@@ -159,17 +160,6 @@ def find(
         rows, labels[rows], margin.probabilities(), out_of_fold, joint, weights, main, seconds
     )
     return found_all, way
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """So many threads inside the block: what a layer on vectors computes is too little to share out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def trusted_rows(data: OwnData) -> Rows:

@@ -1,5 +1,6 @@
 """Worker processes that decode: the same results in the same order, however many there are."""
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
@@ -7,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cmw_pipeline.errors import SystemFault
+from cmw_pipeline.runtime.signals import STOP_SIGNALS
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,6 +43,7 @@ def in_workers(make: Callable[[T], R], items: Iterable[T], workers: int, pinned:
         num_workers=workers,
         pin_memory=pinned,
         generator=torch.Generator(),  # the default one would be moved by every start
+        worker_init_fn=_leave_signals_to_the_parent,
     )
     try:
         yield from loader
@@ -49,3 +52,9 @@ def in_workers(make: Callable[[T], R], items: Iterable[T], workers: int, pinned:
             raise
         hint = "give the run more memory (and /dev/shm), or fewer processes: CMW_WORKERS=4"
         raise SystemFault("a process that decodes images died", hint) from None
+
+
+def _leave_signals_to_the_parent(_number: int) -> None:
+    """A process group is asked to stop as a whole; who waits for its workers needs them to the end."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
