@@ -36,3 +36,6 @@ class Audit(Model):
         description="of pictures: auto is what the extra `audit` brings, none a small network of its own",
     )
     seed: Seed = Field(0)
+    review: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="reviewed.csv of its report, a path from the project's folder: marks to honour"
+    )

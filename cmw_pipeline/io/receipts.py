@@ -1,7 +1,8 @@
 """Receipts of pages, which are tables and audits, and whether they are current.
 
 A page's path does not change with its content, so its presence does not say that it is up to date. Its
-receipt does: it names the digest of the plan, the content of every input, and the hash of every file.
+receipt does: it names the digest of the plan, the content of every input, and the hash of every file, its own
+and those of the user's that it was made from.
 """
 
 import json
@@ -14,11 +15,26 @@ from cmw_pipeline.io.atomic import system_faults
 from cmw_pipeline.io.lineage import Lineage
 from cmw_pipeline.io.manifests import FORMAT, Stored, file_entry
 
-_DICTS = ("inputs", "files")
+_DICTS = ("inputs", "files", "read")
 
 
-def receipt(page: Artefact[Any], inputs: dict[str, Stored], files: list[Path], root: Path) -> str:
-    """The text of a page's receipt, of the files as they are now."""
+def receipt(
+    page: Artefact[Any],
+    inputs: dict[str, Stored],
+    files: list[Path],
+    root: Path,
+    read: dict[str, Any] | None = None,
+) -> str:
+    """The text of a page's receipt, of the files as they are now.
+
+    Args:
+        page: the page.
+        inputs: the artefacts that it was made from.
+        files: what it left.
+        root: the project folder.
+        read: the user's files that it was made from, by their paths from the root, as :func:`file_entry` saw
+            them before they were read.
+    """
     folder = (root / page.manifest).parent
     body = {
         "format": FORMAT,
@@ -26,7 +42,7 @@ def receipt(page: Artefact[Any], inputs: dict[str, Stored], files: list[Path], r
         "digest": page.digest,
         "inputs": {role: stored.content for role, stored in inputs.items()},
         "files": {str(file.relative_to(folder)): file_entry(file) for file in files},
-    }
+    } | ({"read": read} if read else {})
     return json.dumps(body, indent=1, sort_keys=True) + "\n"
 
 
@@ -47,20 +63,21 @@ def is_current(page: Artefact[Any], line: Lineage) -> bool:
 
 
 def shows_what_is_there(page: Artefact[Any], line: Lineage) -> bool:
-    """Whether the inputs that a page was made from are those that lie there now."""
+    """Whether what a page was made from is what lies there now."""
     read = _read(page, line.root)
-    return read is not None and read["inputs"] == {
-        role: line.content(source) for role, source in page.inputs.items()
-    }
+    now = {role: line.content(source) for role, source in page.inputs.items()}
+    return read is not None and read["inputs"] == now and _are(read["read"], line.root)
 
 
 def is_untouched(page: Artefact[Any], root: Path) -> bool:
     """Whether the files of a page are those that its receipt names."""
-    read, folder = _read(page, root), (root / page.manifest).parent
+    read = _read(page, root)
+    return read is not None and _are(read["files"], (root / page.manifest).parent)
+
+
+def _are(entries: dict[str, Any], folder: Path) -> bool:
     try:
-        return read is not None and all(
-            file_entry(folder / name) == entry for name, entry in read["files"].items()
-        )
+        return all(file_entry(folder / name) == entry for name, entry in entries.items())
     except OSError:
         return False
 
@@ -68,7 +85,7 @@ def is_untouched(page: Artefact[Any], root: Path) -> bool:
 def _read(page: Artefact[Any], root: Path) -> dict[str, Any] | None:
     """The receipt of a page; None where there is none, or something else in its place."""
     try:
-        read = json.loads(plain(root / page.manifest).read_text())
+        read = {"read": {}} | json.loads(plain(root / page.manifest).read_text())
         whole = isinstance(read["digest"], str) and all(isinstance(read[key], dict) for key in _DICTS)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -1,7 +1,9 @@
 """`snakemake results/audit/NAME.html`: an audit in the DAG, made again for other data or parameters only."""
 
 import json
+import os
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -88,6 +90,39 @@ def test_a_report_that_was_touched_is_made_again(project):
     made("audit", PAGE)
     suspects = project.root / "results/audit/mine/suspects.csv"
     suspects.write_text(suspects.read_text().replace("ant", "bee"))
+    assert flags()
+
+
+def test_a_review_is_honoured_and_an_audit_made_again_for_what_it_says_only(project):
+    folder, review = project.root / "results/audit/mine", Path("reviewed.csv")
+    params = Path("params/mine.yaml")
+    fast = params.read_text().replace("{data: mine}", "{data: mine, folds: 0}")
+    params.write_text(fast)
+    made("audit", PAGE)
+    suspects = pd.read_csv(folder / "suspects.csv")
+    marks = suspects[suspects["in_list"]][["id", "sampled"]].assign(verdict="y", label=suspects["suggested"])
+    params.write_text(fast.replace("folds: 0", f"folds: 0, review: {review}"))
+    before = (project.root / PAGE).read_bytes()
+    code, said = cmw("audit", PAGE)
+    assert code == 2 and f"{review}: no such file" in said
+    assert (project.root / PAGE).read_bytes() == before
+    marks.to_csv(review, index=False)
+    assert flags()
+    made("audit", PAGE)
+    summary = json.loads((folder / "audit.json").read_text())
+    assert summary["certificate"]["wrong"] == marks["sampled"].sum()
+    after = pd.read_csv(folder / "suspects.csv").set_index("id")["given"]
+    assert (after[marks["id"]].to_numpy() == marks["label"]).all()
+    assert not flags()
+    review.write_bytes(review.read_bytes())
+    os.utime(review, (2e9, 2e9))
+    assert not flags(), "the same marks, of another time"
+    marks.assign(verdict="n").to_csv(review, index=False)
+    assert flags()
+    made("audit", PAGE)
+    assert json.loads((folder / "audit.json").read_text())["certificate"]["wrong"] == 0
+    assert not flags()
+    review.unlink()
     assert flags()
 
 
