@@ -83,7 +83,7 @@ def _why(
             words.append("")
         else:
             seen, given = names[suggested[row]], names[found.labels[row]]
-            words.append(f"over all epochs {seen} at {other[row]:.2f}, {given} at {own[row]:.2f}")
+            words.append(f"{seen} {other[row]:.2f}, {given} {own[row]:.2f} over all epochs")
     return words
 
 

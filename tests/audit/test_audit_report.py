@@ -143,6 +143,7 @@ def test_certificate_of_a_review_is_shown_and_nothing_else_certifies():
 def test_without_folds_nothing_is_estimated():
     text = render(made_up(folds=False))
     assert "not estimated" in text
+    assert "transition.csv" not in text and "--fast --review" in text
     assert "transition" not in Reader(text).attributes("id")
     assert packed(text)["loss"] == [None] * 200
 

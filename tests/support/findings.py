@@ -84,7 +84,12 @@ def made_up(
         curves_of(min(3, num_classes)),
         conflicts_of(suspects, conflicts, names),
         "Some 20% of the labels look wrong. Look at the list.",
-        NOTES | {"train": num_samples, "noise": {"value": 0.2, "low": 0.1, "high": 0.3} if folds else None},
+        NOTES
+        | {
+            "train": num_samples,
+            "folds": 5 if folds else 0,
+            "noise": {"value": 0.2, "low": 0.1, "high": 0.3} if folds else None,
+        },
         (lambda id_: np.random.default_rng(id_).integers(0, 256, (side, side, 3), np.uint8))
         if pictures
         else None,
