@@ -157,6 +157,21 @@ def test_snakemake_makes_it_once(project):
     assert "audit" in snakemake("-n") and "Nothing to be done" not in snakemake("-n")
 
 
+def test_dvc_has_it_made_again_for_another_review(project):
+    params, stages = Path("params/mine.yaml"), Path("dvc.yaml")
+    entry = "{data: mine, method: erm, folds: 0, review: reviewed.csv}"
+    params.write_text(params.read_text().replace("{data: mine}", entry))
+    stages.write_text(stages.read_text().replace("    params:\n", "    deps: [reviewed.csv]\n    params:\n"))
+    Path("reviewed.csv").write_text("id,verdict,label,sampled\n1,n,,True\n")
+    project.run("dvc", "repro")
+    assert "up to date" in project.run("dvc", "status")
+    Path("reviewed.csv").write_text("id,verdict,label,sampled\n1,y,cow,True\n")
+    assert "reviewed.csv" in project.run("dvc", "status")
+    project.run("dvc", "repro")
+    suspects = pd.read_csv("results/audit/mine/suspects.csv").set_index("id")
+    assert suspects.loc[1, "given"] == "cow"
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
