@@ -59,6 +59,22 @@ def features_noted(model: nn.Module, notes: MutableMapping[str, torch.Tensor]) -
         handle.remove()
 
 
+class WithFeatures(nn.Module):
+    """A classifier that gives (B, K + F), its logits and then the features that they were made from."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.training = classifier.training
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, K + F), the features detached."""
+        notes: dict[str, torch.Tensor] = {}
+        with features_noted(self.classifier, notes):
+            logits = self.classifier(images)
+        return torch.cat([logits, notes["features"].to(logits)], dim=1)
+
+
 def load_trunk(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     """Copy everything but the output layer into the model, or into each of its towers.
 

@@ -61,6 +61,7 @@ METHOD_OPTIONS = {
     "m-correction": {"bootstrap_epoch": 1},
     "plc": {"start_epoch": 1, "window": 2, "threshold": 0.8},
     "reed-like": {"first": {"method": "simclr"}, "start_epoch": 1, "batch_size": 4},
+    "rolt": {"start_epoch": 1},
     "sat": {"start_epoch": 1},
     "sat-selective": {"start_epoch": 1},
     "selfie": {"forget_rate": 0.4, "start_epoch": 1, "window": 2, "entropy": 0.5},

@@ -80,3 +80,14 @@ class DivideMix(MethodBase):
     trains_on: Literal["all", "labelled"] = Field(
         "all", description="labelled: unlabelled samples serve as mixing partners only (mini WebVision)"
     )
+
+
+class Rolt(MethodBase):
+    """RoLT (Wei et al., arXiv 2108.11569): what is far from its class's prototype gets a soft label."""
+
+    implemented_by = "rolt:Rolt"
+    steady = True
+
+    kind: Literal["rolt"]
+    start_epoch: Epoch = Field(80, description="the given labels before this epoch")
+    memory: Fraction = Field(0.6, description="share of the old mean of logits and distances that stays")
