@@ -7,7 +7,6 @@ from cmw_pipeline import engine
 plan = engine.Plan(engine.params_of_this_run())
 seen = engine.Seen(plan)  # what lies there
 asked = set()  # tables whose cost was said
-config["landing"] = engine.landing  # for report/workflow.rst
 
 
 envvars:

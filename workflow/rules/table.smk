@@ -7,6 +7,8 @@ A table's path does not change with its content: where its receipt does not name
 there now, the rule has one more input, newer than the page.
 """
 
+config["landing"] = engine.landing  # for report/workflow.rst
+
 
 rule table:
     """Render {wildcards.table}."""
