@@ -92,7 +92,7 @@ FROZEN = {
     "check": [],
     "cost": ["table"],
     "demo": ["folder"],
-    "doctor": [],
+    "doctor": ["--profile"],
     "download": ["name", "--from", "--accept-unverified"],
     "export": ["name", "--onnx"],
     "import": [
