@@ -25,6 +25,7 @@ from cmw_pipeline.training.ema import Teacher
 from cmw_pipeline.training.state import TrainState
 
 CPU = torch.device("cpu")
+METHOD = TypeAdapter(Method)
 CLASSES, TRAIN, META, TEST = 4, 40, 8, 16
 
 
@@ -87,7 +88,7 @@ def options(pair, **changes):
     body = {"kind": kind, "label": "-", **METHOD_OPTIONS.get(kind, {})}
     if weighting:
         body["weighting"] = {"kind": weighting, **WEIGHTING_OPTIONS.get(weighting, {})}
-    return TypeAdapter(Method).validate_python(over(body, changes))
+    return METHOD.validate_python(over(body, changes))
 
 
 def fits(pair):
