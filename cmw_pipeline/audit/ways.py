@@ -39,7 +39,8 @@ def recipe_for(view: View, samples: Samples, num_train: int) -> Recipe:
     """A linear layer on what a frozen network or an embedding gives, a hidden layer on a table's vectors.
 
     On pixels a small network is trained from scratch. Of few samples batches are smaller, so that there are
-    steps enough; of very many they are larger.
+    steps enough, five an epoch; many more of them would learn the wrong labels by heart. Of very many samples
+    batches are larger.
     """
     if view.kind == "pixels":
         network: dict[str, Any] = {"name": "small-cnn", "width": 32}
@@ -62,5 +63,5 @@ def recipe_for(view: View, samples: Samples, num_train: int) -> Recipe:
 
 def batch_size(num_train: int) -> int:
     """From 10 to 100, and up to 1000 of half a million samples."""
-    few, many = min(max(num_train // 20, 10), 100), min(num_train // 500, 1000)
+    few, many = min(max(num_train // 5, 10), 100), min(num_train // 500, 1000)
     return min(max(few, many), num_train)
