@@ -39,29 +39,29 @@ def recipe_for(view: View, samples: Samples, num_train: int) -> Recipe:
     """A linear layer on what a frozen network or an embedding gives, a hidden layer on a table's vectors.
 
     On pixels a small network is trained from scratch. Of few samples batches are smaller, so that there are
-    steps enough, five an epoch; many more of them would learn the wrong labels by heart. Of very many samples
-    batches are larger.
+    steps enough in an epoch: five on pixels, of which many more would learn the wrong labels by heart, ten on
+    vectors. Of very many samples batches are larger.
     """
     if view.kind == "pixels":
         network: dict[str, Any] = {"name": "small-cnn", "width": 32}
-        rate, epochs = 0.1, 30
+        rate, epochs, steps = 0.1, 30, 5
     else:
         network, rate = ({"name": "mlp"}, 0.2) if samples.channels < _WIDE else ({"name": "linear"}, 0.1)
-        epochs = 15
+        epochs, steps = 15, 10
     side = samples.values.shape[1] if view.kind == "pixels" else 0
     body = {
         "network": network,
         "optimizer": {"lr": rate, "weight_decay": 5e-4},
         "schedule": {"name": "cosine"},
         "epochs": epochs,
-        "batch_size": batch_size(num_train),
+        "batch_size": batch_size(num_train, steps),
         "ema": _EMA,
         "augment": {"pad": 4, "pad_mode": "reflect"} if side >= 32 else {},
     }
     return Recipe.model_validate(body)
 
 
-def batch_size(num_train: int) -> int:
-    """From 10 to 100, and up to 1000 of half a million samples."""
-    few, many = min(max(num_train // 5, 10), 100), min(num_train // 500, 1000)
+def batch_size(num_train: int, steps: int) -> int:
+    """For so many steps an epoch from 10 to 100, and up to 1000 of half a million samples."""
+    few, many = min(max(num_train // steps, 10), 100), min(num_train // 500, 1000)
     return min(max(few, many), num_train)
