@@ -10,6 +10,7 @@ from cmw_pipeline.cli.main import main
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.artefact import RESULTS
 from cmw_pipeline.errors import ConfigError
+from cmw_pipeline.runtime.memory import check_addresses
 
 if TYPE_CHECKING:
     from cmw_pipeline.audit.result import Audit
@@ -74,6 +75,7 @@ def audit(
     results/audit/NAME.html, which the parameters declare. The same command continues an audit that was
     interrupted.
     """
+    check_addresses()
     from cmw_pipeline.audit.review import read_review, reviewed
     from cmw_pipeline.audit.run import Asked
 

@@ -176,9 +176,10 @@ def test_out_of_memory_is_one_line_with_what_was_used_and_what_to_change(built, 
     assert not (root / Plan(load(root / "params.yaml")).train(RUN).path).exists()
 
 
-def test_too_few_addresses_are_refused_before_torch_ends_the_process(built):
+@pytest.mark.parametrize("words", [("train", RUN), ("audit", "digits/asym-0.4")])
+def test_too_few_addresses_are_refused_before_torch_ends_the_process(built, words):
     """PyTorch under so low a limit aborts, or cannot start a thread, wherever it happens to be."""
-    code, said = command(built, "prlimit", "--as=3000000000", "cmw", "train", RUN)
+    code, said = command(built, "prlimit", "--as=3000000000", "cmw", *words)
     assert code == 5, said
     assert "the address space is limited to 2,861 MiB" in said
     assert "ulimit -v" in said
