@@ -5,7 +5,7 @@ from torch import nn
 
 from cmw_pipeline.config.methods.losses import Cores as Options
 from cmw_pipeline.methods.base import Batch, Method, Problem, Weigh
-from cmw_pipeline.methods.parts.losses import cross_entropy
+from cmw_pipeline.methods.parts.losses import cross_entropy, mean_cross_entropy
 
 
 class Cores(Method):
@@ -29,18 +29,13 @@ class Cores(Method):
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) with the given label."""
         given = super().losses(logits, batch)
-        return given - self.strength * _mean_class(logits) if self.active else given
+        return given - self.strength * mean_cross_entropy(logits) if self.active else given
 
     def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
         """The weighted mean over the samples that the sieve keeps; the weighting sees cross-entropies."""
         given = cross_entropy(logits, batch.labels)
         kept = torch.ones_like(given)
         if self.active and self.epoch >= self.options.sieve_from:
-            kept = (given <= _mean_class(logits)).to(given).detach()
+            kept = (given <= mean_cross_entropy(logits)).to(given).detach()
         counts = kept * weigh(given, batch.labels).factors(among=kept)
         return (counts * self.losses(logits, batch)).sum() / kept.sum().clamp(min=1)
-
-
-def _mean_class(logits: torch.Tensor) -> torch.Tensor:
-    """(B,) cross-entropy with a label drawn from all classes alike."""
-    return -logits.log_softmax(dim=1).mean(dim=1)

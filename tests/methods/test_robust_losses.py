@@ -103,7 +103,7 @@ def of_cores(method, logits, labels):
 def test_cores_rewards_confidence_more_and_more(batch):
     logits, labels = batch
     given = F.cross_entropy(logits, labels)
-    even = -logits.log_softmax(dim=1).mean()
+    even = -(logits.softmax(dim=1) + 1e-8).log().mean()
     for epoch, beta in ((0, 0.0), (2, 0.0), (4, 1.0), (6, 2.0), (9, 2.0)):
         method = cores(epoch, beta=2.0, reward_from=2, ramp_epochs=4, sieve_from=20)
         torch.testing.assert_close(of_cores(method, logits, labels), given - beta * even)
@@ -112,7 +112,7 @@ def test_cores_rewards_confidence_more_and_more(batch):
 def test_cores_leaves_out_labels_that_are_less_probable_than_classes_are(batch):
     logits, labels = batch
     given = F.cross_entropy(logits, labels, reduction="none")
-    even = -logits.log_softmax(dim=1).mean(dim=1)
+    even = -(logits.softmax(dim=1) + 1e-8).log().mean(dim=1)
     kept = given <= even
     assert 0 < int(kept.sum()) < len(labels)
     method = cores(5, beta=2.0, reward_from=0, ramp_epochs=1, sieve_from=5)
@@ -123,7 +123,21 @@ def test_cores_leaves_out_labels_that_are_less_probable_than_classes_are(batch):
 def test_label_smoothing_is_cross_entropy_with_the_smoothed_label(batch, rate):
     logits, labels = batch
     target = (1 - rate) * F.one_hot(labels, K) + rate / K
-    torch.testing.assert_close(said("label-smoothing", logits, labels, rate=rate), by_target(logits, target))
+    expected = -(target * (logits.softmax(dim=1) + 1e-8).log()).sum(dim=1)
+    found = said("label-smoothing", logits, labels, rate=rate)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1e2, 1e6, 1e30])
+def test_confidence_without_end_is_not_rewarded_without_end(size):
+    labels = torch.arange(K)
+    logits = size * F.one_hot(labels, K).float()
+    most = -math.log(1e-8)
+    assert float(said("label-smoothing", logits, labels, rate=-0.2).min()) >= -0.2 * most
+    assert (
+        float(of_cores(cores(9, beta=2.0, reward_from=0, ramp_epochs=1, sieve_from=5), logits, labels))
+        >= -2 * most
+    )
 
 
 @pytest.mark.parametrize("share", [1.0, 0.8])

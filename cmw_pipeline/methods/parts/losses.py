@@ -108,12 +108,20 @@ def generalised_jensen_shannon(
     return loss
 
 
+def mean_cross_entropy(logits: torch.Tensor) -> torch.Tensor:
+    """(B, K) logits -> (B,) the mean over k of −log(p_k + 1e-8).
+
+    Methods that reward a large one would have no smallest loss without the 1e-8, which the published code
+    has too: of CORES (Cheng et al., ICLR 2021) and of negative label smoothing (Wei et al., ICML 2022).
+    """
+    return -(logits.softmax(dim=1) + 1e-8).log().mean(dim=1)
+
+
 def label_smoothing(rate: float) -> SampleLoss:
     """Cross-entropy with the target (1 − r) label + r/K, r of either sign."""
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        even = -logits.log_softmax(dim=1).mean(dim=1)
-        return (1 - rate) * cross_entropy(logits, labels) + rate * even
+        return (1 - rate) * cross_entropy(logits, labels) + rate * mean_cross_entropy(logits)
 
     return loss
 
