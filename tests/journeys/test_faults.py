@@ -21,6 +21,7 @@ from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.stages import download, export, inject, metaset, train
 from cmw_pipeline.stages.base import make
 from cmw_pipeline.stages.table import make_table
+from tests.support import forked
 from tests.support.processes import environment
 
 SOURCE = Path(__file__).parents[2]
@@ -83,9 +84,7 @@ def built(tmp_path_factory):
 
 def command(root, *words, **changes):
     """Run to the end; returns (exit code, everything it said)."""
-    done = subprocess.run(
-        words, cwd=root, env=environment(**changes), capture_output=True, text=True, timeout=1800, check=False
-    )
+    done = forked.run(words, root, environment(**changes))
     return done.returncode, done.stdout + done.stderr
 
 

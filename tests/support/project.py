@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from cmw_pipeline.config import Plan, load
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.stages import download, inject, metaset, train
 from cmw_pipeline.stages.base import make
+from tests.support import forked
 from tests.support.processes import environment
 
 SOURCE = Path(__file__).parents[2]
@@ -39,8 +39,7 @@ class Project:
 
     def run(self, *command, check=True, **changes):
         """Run a command as a user would; returns its output."""
-        env = environment() | changes
-        done = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True)
+        done = forked.run(command, self.root, environment(**changes))
         text = done.stdout + done.stderr
         assert not check or done.returncode == 0, f"{command}: exit {done.returncode}\n{text}"
         return text

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.engine import Seen
+from tests.support import forked
 from tests.support.processes import environment
 from tests.support.project import cmw, made, new_project
 
@@ -145,7 +145,7 @@ def test_what_was_imported_stays_where_the_new_data_do_not_fit(project):
 def test_snakemake_makes_it_once(project):
     def snakemake(*words):
         command = ["snakemake", *words, PAGE]
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+        done = forked.run(command, project.root, environment())
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 

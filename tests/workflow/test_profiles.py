@@ -14,6 +14,7 @@ from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.document import read_yaml
 from cmw_pipeline.engine.params import VARIABLE, params_of_this_run
 from cmw_pipeline.errors import ConfigError
+from tests.support import forked
 
 SOURCE = Path(__file__).parents[2]
 PROFILES = SOURCE / "workflow" / "profiles"
@@ -56,7 +57,7 @@ def test_a_dry_run_by_the_profile_plans_every_job(project, name):
     if importlib.util.find_spec(plugin) is None:
         pytest.skip(f"{plugin} is not installed")
     command = ["snakemake", "-n", "--profile", f"workflow/profiles/{name}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    done = forked.run(command, project, dict(os.environ))
     assert done.returncode == 0, done.stderr
     assert "1 download, 1 inject, 1 train, 1 table" in done.stdout + done.stderr
 

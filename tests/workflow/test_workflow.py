@@ -168,9 +168,7 @@ def test_a_flipped_byte_that_dvc_hands_out_silently_is_caught(project):
     assert "Traceback" not in done.stderr
 
 
-def test_lint_format_report_and_every_documented_target(project, tmp_path):
-    assert "good condition" in project.run("snakemake", "--lint")
-    project.run("snakefmt", "--check", "workflow")
+def test_the_report_and_every_documented_target(project, tmp_path):
     for target in ("results/tiny.md", "data", "runs", "all"):
         assert NOTHING in project.run("snakemake", "-n", target)
     project.run("snakemake", "--report", str(tmp_path / "report.html"))
