@@ -133,13 +133,8 @@ def audit_data(
             out / FOLDER, Classifier(network, data.class_names, view, way.recipe, none, data.features)
         )
         if function is not None:
-            save_weighting(
-                out / WEIGHTING,
-                function.net,
-                function.groups.cpu().numpy(),
-                {"run": "audit"},
-                function.card["normalisation"],
-            )
+            groups, normalisation = function.groups.cpu().numpy(), function.card["normalisation"]
+            save_weighting(out / WEIGHTING, function.net, groups, {"run": "audit"}, normalisation)
         result.write(out)
     return result
 
