@@ -1,8 +1,10 @@
 """Worker processes that decode: the same results in the same order, however many there are."""
 
+import atexit
 import signal
-from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -12,6 +14,8 @@ from cmw_pipeline.runtime.signals import STOP_SIGNALS
 
 T = TypeVar("T")
 R = TypeVar("R")
+_OPEN: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+"""What may have workers."""
 
 
 class _Made(Dataset[R], Generic[T, R]):
@@ -36,6 +40,21 @@ def in_workers(make: Callable[[T], R], items: Iterable[T], workers: int, pinned:
     Raises:
         SystemFault: a worker died.
     """
+    made = _made_in_workers(make, items, workers, pinned)
+    _OPEN.add(made)
+    return made
+
+
+@atexit.register
+def _close() -> None:
+    """Workers that are left pay no attention to being asked to stop, and an interpreter waits for them."""
+    for made in list(_OPEN):
+        made.close()
+
+
+def _made_in_workers(
+    make: Callable[[T], R], items: Iterable[T], workers: int, pinned: bool
+) -> Generator[R, None, None]:
     loader: DataLoader[R] = DataLoader(
         _Made(make),
         sampler=items,

@@ -50,19 +50,21 @@ def train(
         batches = [(turn, step) for turn in turns for step in range(turn.steps)]
         task.store.expect(upcoming(task, turns, metas, state.step, state.iteration))
         title = f"epoch {epoch + 1}/{task.recipe.epochs}"
-        for turn, step in progress(batches[state.step :], len(batches) - state.step, title):
-            _step(task, state, iterations, turn, step, metas)
-            due = time.monotonic() - saved > checkpoint_seconds
-            stopping, saving = divmod(task.team.agree(2 * bool(stop) + due), 2)
-            if stopping or saving:
-                _refuse_infinite(state)
-                state.spent = earlier + time.monotonic() - began
-                if task.team.leads:
-                    save_checkpoint(side, state.iteration, *state.pack())
-                saved = time.monotonic()
-            if stopping:
-                raise Preempted(f"stopped by {stop.reason} in {title}; the same command continues it")
-        task.store.expect(())
+        try:
+            for turn, step in progress(batches[state.step :], len(batches) - state.step, title):
+                _step(task, state, iterations, turn, step, metas)
+                due = time.monotonic() - saved > checkpoint_seconds
+                stopping, saving = divmod(task.team.agree(2 * bool(stop) + due), 2)
+                if stopping or saving:
+                    _refuse_infinite(state)
+                    state.spent = earlier + time.monotonic() - began
+                    if task.team.leads:
+                        save_checkpoint(side, state.iteration, *state.pack())
+                    saved = time.monotonic()
+                if stopping:
+                    raise Preempted(f"stopped by {stop.reason} in {title}; the same command continues it")
+        finally:
+            task.store.expect(())
         _end_epoch(task, state, len(batches), time.monotonic() - started)
     return earlier
 

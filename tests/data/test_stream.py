@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -32,6 +34,7 @@ from cmw_pipeline.training.epoch_plan import EpochPlan
 from cmw_pipeline.training.loop import train
 from cmw_pipeline.training.state import TrainState
 from tests.support import trees
+from tests.support.processes import environment
 from tests.support.tiny import CPU, options, recipe
 
 CLASSES, SIDE = 4, 16
@@ -311,3 +314,15 @@ def test_a_recipe_without_pictures_keeps_its_digest():
     assert "picture" not in recipe().model_dump(exclude_defaults=True)
     pictured = recipe(augment={}, picture={"side": 16})
     assert Recipe.model_validate(pictured.model_dump()) == pictured
+
+
+def test_a_program_ends_though_workers_are_left():
+    """They pay no attention to being asked to stop, and the interpreter waits for its children."""
+    script = (
+        "from cmw_pipeline.data.workers import in_workers\n"
+        "kept = in_workers(str, iter(range(10**6)), 1)\n"
+        "print(next(kept))\n"
+        "loop = [kept]; loop.append(loop)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, b"0\n")

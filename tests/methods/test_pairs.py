@@ -157,12 +157,12 @@ def test_training_moves_the_classifier_and_what_learns_and_no_frozen_function(pa
 def ended(pair):
     """The state at the end of its run; not to be changed."""
     with tempfile.TemporaryDirectory() as folder:
-        return finished(Path(folder), pair, {})
+        return finished(Path(folder), pair, {}, epochs=2)
 
 
 @pytest.mark.parametrize("pair", GOOD_PAIRS)
 def test_before_it_starts_a_weighting_changes_nothing(pair, tmp_path):
-    late = finished(tmp_path, pair, {"weighting": {"start_epoch": 3}})
+    late = finished(tmp_path, pair, {"weighting": {"start_epoch": 2}}, epochs=2)
     ours, theirs = late.model.state_dict(), ended(f"{pair.partition('/')[0]}/uniform").model.state_dict()
     assert [name for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])] == []
 

@@ -56,15 +56,15 @@ class StopAfter(StopRequest):
         return self.reason is not None
 
 
-def finished(folder, kind, changes, **kwargs):
-    run = task(kind, **changes)
+def finished(folder, kind, changes, epochs=3, **kwargs):
+    run = task(kind, recipe=recipe(epochs=epochs), **changes)
     final = state(run, kind, **changes)
     train(run, final, StopRequest(), folder, **kwargs)
     return final
 
 
-def interrupted_at(step, folder, kind, changes):
-    run = task(kind, **changes)
+def interrupted_at(step, folder, kind, changes, epochs=3):
+    run = task(kind, recipe=recipe(epochs=epochs), **changes)
     with pytest.raises(Preempted):
         train(run, state(run, kind, **changes), StopAfter(step), folder)
 
@@ -98,16 +98,20 @@ def test_a_resumed_run_knows_what_its_earlier_attempts_took(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "changes"), [*((pair, {}) for pair in GOOD_PAIRS), *VARIANTS], ids=lambda value: str(value)[:80]
+    ("kind", "changes", "epochs"),
+    [*((pair, {}, 2) for pair in GOOD_PAIRS), *((*variant, 3) for variant in VARIANTS)],
+    ids=lambda value: str(value)[:80],
 )
-def test_a_run_stopped_after_every_single_step_is_bitwise_the_run_that_was_not(tmp_path, kind, changes):
+def test_a_run_stopped_after_every_single_step_is_bitwise_the_run_that_was_not(
+    tmp_path, kind, changes, epochs
+):
     """Each step is resumed from the checkpoint after the one before, by an object that knows nothing else."""
-    reference = finished(tmp_path / "whole", kind, changes)
+    reference = finished(tmp_path / "whole", kind, changes, epochs)
     for _ in range(reference.iteration):
         torch.manual_seed(12345)  # whatever the new process drew before
-        interrupted_at(1, tmp_path / "cut", kind, changes)
+        interrupted_at(1, tmp_path / "cut", kind, changes, epochs)
     assert load_latest(tmp_path / "cut")[1]["iteration"] == reference.iteration
-    assert_equal(finished(tmp_path / "cut", kind, changes), reference)
+    assert_equal(finished(tmp_path / "cut", kind, changes, epochs), reference)
 
 
 @pytest.mark.parametrize("kind", ["erm/cmw-net", "dividemix"])
