@@ -137,6 +137,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             {None: Variant("partial:draw")},
             "hiding",
         ),
+        "labelled": Kind(
+            RATE, "{percent} of each class's labels", {None: Variant("few_labels:draw_share")}, "hiding"
+        ),
         "labels": Kind(COUNT, "{value:g} labels", {None: Variant("few_labels:draw")}, "hiding"),
         **{kind: _feature_dependent("I" * number) for number, kind in enumerate(GENERATED, 1)},
         "human": Kind(

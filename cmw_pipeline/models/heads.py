@@ -68,6 +68,23 @@ class ProbeHead(nn.Module):
         return torch.cat([logits, self.projection(features)], dim=1) if self.training else logits
 
 
+class PairHead(nn.Module):
+    """A second linear head on the same features, which predicts (ABC, Lee, Shin and Kim, NeurIPS 2021)."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+        self.second = nn.Linear(linear.in_features, linear.out_features)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, F) -> (B, 2 K) logits of the first and then of the second head while training, else (B, K)."""
+        second: torch.Tensor = self.second(features)
+        if not self.training:
+            return second
+        classes = self.linear.out_features
+        return F.pad(self.linear(features), (0, classes)) + F.pad(second, (classes, 0))
+
+
 class AbstainHead(nn.Module):
     """An output more: to abstain (Deep Gamblers; Self-Adaptive Training).
 
@@ -124,8 +141,12 @@ def replacement(head: str, linear: nn.Linear) -> nn.Module:
         return CosineHead(linear.in_features, linear.out_features)
     if head == "probe":
         return ProbeHead(linear)
+    if head == "pair":
+        return PairHead(linear)
     if head == "abstain":
         return AbstainHead(linear)
     if head == "select":
         return SelectHead(linear)
-    raise ConfigError(f"there is no head '{head}'", hint="linear, cosine, experts, probe, abstain or select")
+    raise ConfigError(
+        f"there is no head '{head}'", hint="linear, cosine, experts, probe, pair, abstain or select"
+    )

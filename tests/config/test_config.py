@@ -141,7 +141,7 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
         (
             "methods.cmw-net.kind",
             "cwm-net",
-            "methods.cmw-net: there is no kind 'cwm-net'; there are: active-bias, ",
+            "methods.cmw-net: there is no kind 'cwm-net'; there are: abc, active-bias, ",
         ),
         ("methods.cmw-net.kind", "em", "methods.cmw-net: there is no kind 'em'; did you mean 'erm'?"),
         (

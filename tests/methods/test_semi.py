@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from cmw_pipeline.bias.compose import apply_bias
-from cmw_pipeline.bias.few_labels import labelled_sets
+from cmw_pipeline.bias.few_labels import labelled_sets, labelled_shares
 from cmw_pipeline.config import Plan, load
 from cmw_pipeline.config.bias_names import BiasStep, format_bias, parse_bias
 from cmw_pipeline.config.contracts import Biased
@@ -58,6 +58,16 @@ def test_within_a_class_every_sample_is_equally_likely():
         assert np.abs(mine - rate).max() <= 5 * np.sqrt(rate * (1 - rate) / 2000)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 1.0])
+def test_each_class_keeps_its_share_of_labels_and_at_least_one(share):
+    sets = labelled_shares(LABELS, share, 10, np.random.default_rng(0))
+    labelled = sets.sum(axis=1) == 1
+    sizes = np.arange(100, 0, -10)
+    assert np.bincount(LABELS[labelled]).tolist() == [max(round(share * size), 1) for size in sizes]
+    assert (sets[labelled].argmax(axis=1) == LABELS[labelled]).all()
+    assert sets[~labelled].all()
+
+
 @pytest.mark.parametrize("count", [5, 45, 110])
 def test_what_cannot_be_drawn_is_refused(count):
     with pytest.raises(ConfigError, match=f"labels-{count}") as refused:
@@ -71,8 +81,9 @@ def test_what_cannot_be_drawn_is_refused(count):
 def test_names():
     assert parse_bias("lt-10+labels-40") == (BiasStep("lt", 10.0), BiasStep("labels", 40.0))
     assert format_bias(parse_bias("labels-4000")) == "labels-4000"
-    for name in ("labels-0", "labels-2.5", "labels-nan", "labels-inf", "labels-40+sym-0.2"):
-        with pytest.raises(ValueError, match=r"whole number|go last"):
+    assert format_bias(parse_bias("lt-10+labelled-0.3")) == "lt-10+labelled-0.3"
+    for name in ("labels-0", "labels-2.5", "labels-nan", "labels-inf", "labels-40+sym-0.2", "labelled-2"):
+        with pytest.raises(ValueError, match=r"whole number|go last|lie in"):
             parse_bias(name)
 
 
@@ -339,6 +350,48 @@ def test_softmatch_counts_whole_what_is_as_sure_as_the_mean():
     weights = ours.sure(torch.tensor([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.34, 0.33, 0.33]]), BATCH)
     assert weights[:2].tolist() == [1.0, 1.0]
     assert 0 < float(weights[2]) < 1
+
+
+def with_equal_counts(**changes):
+    sets = torch.cat([torch.eye(K).bool(), torch.ones(3, K, dtype=torch.bool)])
+    problem = Problem(K, torch.tensor([0, 1, 2, 1, 1, 1]), candidates=sets)
+    return build(options("abc", threshold=0.95, ramp_epochs=4, **changes), problem, 0)
+
+
+def test_abc_of_equal_counts_is_fixmatch_of_both_heads():
+    ours, other = with_equal_counts(), LOGITS.flip(1)
+    for epoch in (0, 4):
+        ours.begin_epoch(epoch)
+        found = loss_of(ours, torch.cat([LOGITS, other], dim=1), BATCH)
+        expected = sum(loss_of(method("fixmatch"), logits, BATCH) for logits in (LOGITS, other))
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_second_head_of_abc_sees_each_class_as_often():
+    """Six, two and one labels; guesses are drawn as rarely at the end of the run."""
+    labels = torch.tensor([0] * 6 + [1] * 2 + [2])
+    ours = build(options("abc", threshold=0.95, ramp_epochs=10), Problem(K, labels), 0)
+    torch.testing.assert_close(ours.rarity, torch.tensor([1 / 6, 1 / 2, 1.0]))
+    many = 3000
+    sure = 20 * torch.eye(K).repeat(many, 1)
+    labelled = Batch(torch.zeros(3 * many, 1), torch.arange(K).repeat(many), torch.arange(3 * many))
+    batch = Batch(
+        torch.zeros(3 * many, 1), labelled.labels, labelled.rows, (torch.zeros(3 * many, 1),), (labelled,)
+    )
+    torch.manual_seed(0)
+    for epoch, chances in ((0, [1.0, 1.0, 1.0]), (5, [7 / 12, 3 / 4, 1.0]), (10, [1 / 6, 1 / 2, 1.0])):
+        ours.begin_epoch(epoch)
+        ours.observe(torch.cat([sure, sure], dim=1).repeat(3, 1), batch)
+        for drawn, expected in ((ours.drawn, [1 / 6, 1 / 2, 1.0]), (ours.counted, chances)):
+            shares = drawn.view(many, K).mean(dim=0)
+            torch.testing.assert_close(shares, torch.tensor(expected), rtol=0, atol=5 * 0.5 / many**0.5)
+
+
+def test_a_guess_that_is_not_sure_never_counts_for_abc():
+    ours = with_equal_counts()
+    ours.observe(torch.cat([LOGITS, 0 * LOGITS], dim=1), BATCH)
+    assert ours.current.tolist() == [1.0, 0.0, 1.0]
+    assert ours.counted.tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("kind", ["flexmatch", "freematch", "softmatch"])

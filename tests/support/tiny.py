@@ -57,6 +57,7 @@ METHOD_OPTIONS = {
     "flexmatch": {"batch_size": 5, "ratio": 2, "threshold": 0.3},
     "freematch": {"batch_size": 5, "ratio": 2},
     "softmatch": {"batch_size": 5, "ratio": 2},
+    "abc": {"batch_size": 5, "ratio": 2, "ramp_epochs": 3},
     "forward": {"first": {"method": "erm"}},
     "lrt": {"start_epoch": 0},
     "m-correction": {"bootstrap_epoch": 1},
@@ -75,7 +76,7 @@ WEIGHTING_OPTIONS = {
     "cmw-net": SMALL_META | {"weight_net": {"lr": 1e-2}},
     "frozen": {"run": RUN},
 }
-WITH_CANDIDATES = ("proden", "cc", "lws", "cavl", "fixmatch", "flexmatch", "freematch", "softmatch")
+WITH_CANDIDATES = ("proden", "cc", "lws", "cavl", "fixmatch", "flexmatch", "freematch", "softmatch", "abc")
 """What is trained where not every sample has one label."""
 
 

@@ -107,6 +107,22 @@ class FixMatch(_Guessing, MethodBase):
     threshold: Fraction = Field(0.95, description="τ, a guess counts if it is at least so probable")
 
 
+class Abc(_Guessing, MethodBase):
+    """ABC on FixMatch (Lee, Shin & Kim, NeurIPS 2021): a second head learns from a balanced draw."""
+
+    implemented_by = "abc:Abc"
+    head = "pair"
+    divisible = False
+    steady = True
+
+    kind: Literal["abc"]
+    threshold: Fraction = Field(0.95, description="τ, a guess counts if it is at least so probable")
+    ramp_epochs: Count = Field(
+        4400,
+        description="over which the draw of guesses goes from all of them to a balanced one; the whole run",
+    )
+
+
 class FlexMatch(_Guessing, MethodBase):
     """FlexMatch (Zhang et al., NeurIPS 2021): FixMatch, with lower thresholds for classes guessed seldom."""
 

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import torch
 
-from cmw_pipeline.config.methods.tasks import FixMatch, FlexMatch, FreeMatch, SoftMatch
+from cmw_pipeline.config.methods.tasks import Abc, FixMatch, FlexMatch, FreeMatch, SoftMatch
 from cmw_pipeline.methods.base import Batch, Method, Networks, Problem, Stream, Weigh
 from cmw_pipeline.methods.parts.losses import cross_entropy
 
-Options = FixMatch | FlexMatch | FreeMatch | SoftMatch
+Options = Abc | FixMatch | FlexMatch | FreeMatch | SoftMatch
 MEMORY = 0.999
 """Share of the old value that stays in a running mean, as published."""
 
@@ -39,7 +39,7 @@ class PseudoLabels(Method):
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
         """Say how sure each guess is."""
         if self.active:
-            _, weak, _ = _parts(logits, batch)
+            _, weak, _ = parts(logits, batch)
             self.current = self.sure(weak.softmax(dim=1), batch)
 
     def sure(self, probabilities: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -53,7 +53,7 @@ class PseudoLabels(Method):
     def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
         """The scalar loss of (L + 2 U, K) logits: labelled images, weak views, strong views."""
         (labelled,) = batch.others
-        given, weak, strong = _parts(logits, batch)
+        given, weak, strong = parts(logits, batch)
         loss = cross_entropy(given, labelled.labels).mean()
         if not self.active:
             return loss
@@ -71,7 +71,7 @@ def _streams(problem: Problem, options: Options) -> list[list[Stream]]:
     return [[many, Stream(labelled, options.batch_size)]]
 
 
-def _parts(logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, ...]:
+def parts(logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, ...]:
     """Logits of labelled images, weak views and strong views of such a batch."""
     (labelled,) = batch.others
     return torch.split(logits, [len(labelled.rows), len(batch.rows), len(batch.rows)])
