@@ -12,7 +12,7 @@ LOCK := requirements$(TORCH:%=-%).lock
 # One more than there are cores: some tests wait for Slurm, or for a process to notice a signal.
 WORKERS = $(shell python3 -c 'import os; print((os.cpu_count() or 1) + 1)')
 
-.PHONY: demo audit cifar test check schema params mutants
+.PHONY: demo audit cifar docs test check schema params mutants
 
 demo: $(BIN)/cmw
 	snakemake results/demo.md

@@ -98,3 +98,10 @@ def test_the_api_is_that_of_the_docstrings(site):
     (api,) = [page for page in site if page.name == "api.html"]
     wanted = {"Reweighter", "load_weighting", "load_classifier", "TrajectoryMargin", "onnx_form"}
     assert wanted <= {anchor.rpartition(".")[2] for anchor in site[api].anchors if anchor}
+
+
+def test_what_make_makes_is_not_mistaken_for_a_folder_of_that_name():
+    lines = (CHECKOUT / "Makefile").read_text().splitlines()
+    targets = {line.partition(":")[0] for line in lines if re.match(r"[a-z]+:( |$)", line)}
+    (phony,) = [line for line in lines if line.startswith(".PHONY: ")]
+    assert targets == set(phony.split()[1:])
