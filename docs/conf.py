@@ -19,6 +19,7 @@ autodoc_typehints = "none"  # the docstrings give shapes and dtypes
 napoleon_use_ivar = True
 
 html_theme = "furo"
+html_show_copyright = False
 html_title = "cmw-pipeline"
 html_show_sourcelink = False
 html_copy_source = False
