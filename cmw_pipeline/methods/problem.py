@@ -42,8 +42,15 @@ class Problem:
 
     @property
     def class_counts(self) -> torch.Tensor:
-        """(K,) int64 samples of each class by given label, of those whose label is known."""
-        return torch.bincount(self.labels[self.labelled], minlength=self.num_classes)
+        """(K,) int64 samples of each class by given label, of those whose label is known.
+
+        Where none is, a sample counts for its candidates in equal shares; the sums are rounded.
+        """
+        known = torch.bincount(self.labels[self.labelled], minlength=self.num_classes)
+        if bool(known.any()):
+            return known
+        shares = self.allowed.double() / self.allowed.sum(dim=1, keepdim=True)
+        return shares.sum(dim=0).round().long()
 
     def relabelled(self, logits: torch.Tensor) -> "Problem":
         """The problem whose given labels are what (N, K) logits predict among the candidates."""

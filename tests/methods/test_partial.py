@@ -353,3 +353,12 @@ def test_lws_without_other_classes_has_candidates_alone():
     found, method = losses_of("lws", EVERY, LOGITS, 2)
     torch.testing.assert_close(found, (LOGITS.softmax(dim=1) * torch.sigmoid(-LOGITS)).sum(dim=1))
     assert torch.isfinite(method.class_weights).all()
+
+
+def test_without_a_known_label_classes_are_as_large_as_their_candidates_say():
+    sets = torch.tensor([[1, 1, 0], [1, 1, 0], [1, 0, 1], [1, 0, 1], [1, 1, 1], [1, 1, 1]]).bool()
+    drawn = torch.tensor([0, 1, 2, 2, 1, 0])
+    assert Problem(3, drawn, candidates=sets).class_counts.tolist() == [3, 2, 2]  # 2 2/3, 1 2/3, 1 2/3
+    sets[0] = torch.tensor([False, True, False])
+    drawn[0] = 1
+    assert Problem(3, drawn, candidates=sets).class_counts.tolist() == [0, 1, 0]
