@@ -63,7 +63,10 @@ class Forward:
         return _moved(self.logits, tangents)
 
     def repeated(self, direction: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The tangent by forward-mode differentiation of a second pass."""
+        """The tangent by forward-mode differentiation of a second pass, in float32.
+
+        Under autocast forward mode fails in a convolution behind a batch norm (torch 2.15).
+        """
 
         def network(weights: dict[str, torch.Tensor]) -> torch.Tensor:
             state = (weights, copied_buffers(self.model))
@@ -71,7 +74,8 @@ class Forward:
             return logits
 
         plain = {name: p.detach() for name, p in self.model.named_parameters() if name in direction}
-        with self._same_draws(), sdpa_kernel(SDPBackend.MATH):  # the other ways have no forward mode
+        exact = torch.autocast(self._device.type, enabled=False)
+        with self._same_draws(), exact, sdpa_kernel(SDPBackend.MATH):  # the other ways have no forward mode
             tangent: torch.Tensor = jvp(network, (plain,), (dict(direction),))[1]
         return tangent
 

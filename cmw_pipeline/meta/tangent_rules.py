@@ -35,6 +35,19 @@ def _mul(step: Step, moves: Moves) -> torch.Tensor:
     return _sum([None if a is None else a * y, None if b is None else x * b])
 
 
+def _div(step: Step, moves: Moves) -> torch.Tensor:
+    if moves[1] is not None:
+        raise NoRule("a divisor that moves")
+    moved: torch.Tensor = aten.div(moves[0], step.args[1])
+    return moved
+
+
+def _gelu(step: Step, moves: Moves) -> torch.Tensor:
+    """By x, element by element: the backward kernel is the tangent."""
+    moved: torch.Tensor = aten.gelu_backward(moves[0], step.args[0], **step.kwargs)
+    return moved
+
+
 def _addmm(step: Step, moves: Moves) -> torch.Tensor:
     if step.kwargs:
         raise NoRule("scaled product")
@@ -108,6 +121,8 @@ RULES: dict[Any, Callable[[Step, Moves], torch.Tensor]] = {
     aten.add.Tensor: _add,
     aten.add_.Tensor: _add,
     aten.mul.Tensor: _mul,
+    aten.div.Tensor: _div,
+    aten.gelu.default: _gelu,
     aten.addmm.default: _addmm,
     aten.convolution.default: _convolution,
     aten.native_batch_norm.default: _batch_norm,
@@ -118,6 +133,8 @@ RULES: dict[Any, Callable[[Step, Moves], torch.Tensor]] = {
 }
 KEPT: dict[Any, tuple[int, ...]] = {
     aten.mul.Tensor: (0, 1),
+    aten.div.Tensor: (1,),
+    aten.gelu.default: (0,),
     aten.addmm.default: (1, 2),
     aten.convolution.default: (0, 1),
     aten.native_batch_norm.default: (0, 1, -2, -3),

@@ -8,6 +8,7 @@ from torch import nn
 
 from cmw_pipeline.meta.record import NoRule
 from cmw_pipeline.meta.tangent import Forward, LowMemoryForward
+from cmw_pipeline.models.fast_cnn import FastCnn
 from cmw_pipeline.models.preact_resnet18 import PreActResNet18
 from cmw_pipeline.models.resnet32 import ResNet32
 from cmw_pipeline.models.small_cnn import SmallCnn
@@ -50,19 +51,46 @@ def assert_close(a, b):
         lambda: SmallCnn(3, 10, 8),
         lambda: ResNet32(3, 10, 8),
         lambda: PreActResNet18(3, 10, 8),
+        lambda: FastCnn(3, 10, 8),
         lambda: torchvision.models.resnet18(num_classes=10),
         lambda: torchvision.models.vgg11_bn(num_classes=10),
     ],
-    ids=["small-cnn", "resnet32", "preact-resnet18", "torchvision resnet18", "torchvision vgg11-bn, dropout"],
+    ids=[
+        "small-cnn",
+        "resnet32",
+        "preact-resnet18",
+        "fast-cnn",
+        "torchvision resnet18",
+        "torchvision vgg11-bn, dropout",
+    ],
 )
 def test_along_the_record_as_by_forward_mode(make):
     forward, direction = passes(make())
     assert_close(forward.replayed(direction), forward.repeated(direction))
 
 
+@pytest.mark.parametrize(("make", "near"), [(SmallCnn, 0.02), (ResNet32, 0.1), (FastCnn, 0.5)])
+def test_in_bfloat16_it_is_there_too_and_as_near_as_that_format_is(make, near):
+    """Which of several pixels is the largest is often a tie in that format; fast-cnn pools by the maximum."""
+    torch.manual_seed(0)
+    model = make(3, 10, 8).to(memory_format=torch.channels_last)
+    images = torch.randn(16, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    loss = F.cross_entropy(model(images), torch.arange(16) % 10)
+    slopes = torch.autograd.grad(loss, list(model.parameters()))
+    direction = dict(zip([name for name, _ in model.named_parameters()], slopes, strict=True))
+    exact = Forward(model, images).repeated(direction)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        forward = Forward(model, images)
+        found = [forward.replayed(direction), forward.repeated(direction)]
+    for tangent in found:
+        assert float((tangent - exact).norm() / exact.norm()) < near
+
+
 @pytest.mark.parametrize(
     "tail",
     [
+        F.gelu,
+        lambda z: F.gelu(z, approximate="tanh") / 9,
         F.relu_,
         lambda z: z.clone().relu_() + z,
         lambda z: 3 * z * z,
@@ -101,7 +129,8 @@ class Cube(torch.autograd.Function):
 @pytest.mark.parametrize(
     "tail",
     [
-        F.gelu,
+        F.silu,
+        lambda z: z / z.exp(),
         lambda z: torch.add(z, z, alpha=2),
         overwritten,
         Cube.apply,
