@@ -4,6 +4,8 @@ Each head maps (B, F) features to (B, K) logits in evaluation mode, so that pred
 heads; while training, some return more.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -49,11 +51,10 @@ class ExpertHead(nn.Module):
         return logits if self.training else logits.mean(dim=1)
 
 
-class ProbeHead(nn.Module):
-    """A projection for contrastive pre-training (SimCLR, Chen et al., ICML 2020), and a probe beside it.
+class ProjectHead(nn.Module):
+    """A projection beside the prediction, for contrasts (PiCO, Wang et al., ICLR 2022).
 
-    The linear probe sees detached features: it tells how good they are and changes nothing about them. The
-    projection is not normalised; that is the contrastive loss's business.
+    The projection is not normalised; that is the contrastive loss's business.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -61,6 +62,20 @@ class ProbeHead(nn.Module):
         width = linear.in_features
         self.linear = linear
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, NUM_PROJECTED))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, F) -> (B, K + 128), logits and then projection, while training; else (B, K) logits."""
+        logits: torch.Tensor = self.linear(features)
+        if not self.training:
+            return logits
+        return F.pad(logits, (0, NUM_PROJECTED)) + F.pad(self.projection(features), (logits.shape[1], 0))
+
+
+class ProbeHead(ProjectHead):
+    """A projection for contrastive pre-training (SimCLR, Chen et al., ICML 2020), and a probe beside it.
+
+    The linear probe sees detached features: it tells how good they are and changes nothing about them.
+    """
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, F) -> (B, K + 128), logits and then projection, while training; else (B, K) logits."""
@@ -129,24 +144,24 @@ class SelectHead(nn.Module):
         return F.pad(logits, (0, classes + 1)) + F.pad(selection, (classes, classes)) + auxiliary
 
 
+IN_PLACE: dict[str, Callable[[nn.Linear], nn.Module]] = {
+    "linear": lambda linear: linear,
+    "cosine": lambda linear: CosineHead(linear.in_features, linear.out_features),
+    "probe": ProbeHead,
+    "project": ProjectHead,
+    "pair": PairHead,
+    "abstain": AbstainHead,
+    "select": SelectHead,
+}
+"""What can take the place of a linear layer, by its name."""
+
+
 def replacement(head: str, linear: nn.Linear) -> nn.Module:
     """The named head, of the same sizes as the linear one it replaces.
 
     Raises:
         ConfigError: no head of this name takes the place of a linear one.
     """
-    if head == "linear":
-        return linear
-    if head == "cosine":
-        return CosineHead(linear.in_features, linear.out_features)
-    if head == "probe":
-        return ProbeHead(linear)
-    if head == "pair":
-        return PairHead(linear)
-    if head == "abstain":
-        return AbstainHead(linear)
-    if head == "select":
-        return SelectHead(linear)
-    raise ConfigError(
-        f"there is no head '{head}'", hint="linear, cosine, experts, probe, pair, abstain or select"
-    )
+    if head not in IN_PLACE:
+        raise ConfigError(f"there is no head '{head}'", hint=f"experts, {', '.join(IN_PLACE)}")
+    return IN_PLACE[head](linear)

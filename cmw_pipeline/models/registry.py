@@ -52,16 +52,16 @@ def build(
     """A freshly initialised classifier; equal seeds give equal weights, the global generator is untouched.
 
     In evaluation mode it maps (B, C, H, W) to (B, K) logits whatever the head and the number of towers. While
-    training, the head ``experts`` gives (B, 3, K), ``probe`` (B, K + 128), ``pair`` (B, 2 K), ``abstain``
-    (B, K + 1) and ``select`` (B, 2 K + 1), and two towers put a dimension of 2 after the batch. The head
-    changes no weight of the trunk, and the first tower is the network that would stand alone.
+    training, the head ``experts`` gives (B, 3, K), ``probe`` and ``project`` (B, K + 128), ``pair`` (B, 2 K),
+    ``abstain`` (B, K + 1) and ``select`` (B, 2 K + 1), and two towers put a dimension of 2 after the batch.
+    The head changes no weight of the trunk, and the first tower is the network that would stand alone.
 
     Args:
         network: its name and width.
         channels: of the pictures; D of vectors, which are (B, D) in place of (B, C, H, W).
         num_classes: K.
         seed: decides every weight.
-        head: ``linear``, ``cosine``, ``experts``, ``probe``, ``pair``, ``abstain`` or ``select``.
+        head: ``linear``, ``cosine``, ``experts``, ``probe``, ``project``, ``pair``, ``abstain``, ``select``.
         towers: 1, or 2 for :class:`~cmw_pipeline.models.twins.Twins`.
 
     Raises:

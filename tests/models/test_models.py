@@ -15,7 +15,9 @@ from cmw_pipeline.models.heads import CosineHead, ExpertHead
 from cmw_pipeline.models.registry import EXPERTS, NETWORKS, build
 
 NAMES = sorted(NETWORKS)
-FORMS = [(name, head) for name in NAMES for head in ("linear", "cosine", "probe", "abstain", "select")]
+FORMS = [
+    (name, head) for name in NAMES for head in ("linear", "cosine", "probe", "project", "abstain", "select")
+]
 FORMS += [(name, "experts") for name in EXPERTS]
 SMALL = [("small-cnn", "cosine"), ("small-cnn", "experts"), ("small-cnn", "probe"), ("resnet32", "experts")]
 TRAINED = {
@@ -23,6 +25,7 @@ TRAINED = {
     "cosine": [10],
     "experts": [3, 10],
     "probe": [10 + 128],
+    "project": [10 + 128],
     "abstain": [11],
     "select": [21],
 }

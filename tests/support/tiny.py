@@ -61,6 +61,7 @@ METHOD_OPTIONS = {
     "forward": {"first": {"method": "erm"}},
     "lrt": {"start_epoch": 0},
     "m-correction": {"bootstrap_epoch": 1},
+    "pico": {"queue": 24, "ramp_epochs": 3},
     "plc": {"start_epoch": 1, "window": 2, "threshold": 0.8},
     "reed-like": {"first": {"method": "simclr"}, "start_epoch": 1, "batch_size": 4},
     "rolt": {"start_epoch": 1},
@@ -76,7 +77,18 @@ WEIGHTING_OPTIONS = {
     "cmw-net": SMALL_META | {"weight_net": {"lr": 1e-2}},
     "frozen": {"run": RUN},
 }
-WITH_CANDIDATES = ("proden", "cc", "lws", "cavl", "fixmatch", "flexmatch", "freematch", "softmatch", "abc")
+WITH_CANDIDATES = (
+    "proden",
+    "cc",
+    "lws",
+    "cavl",
+    "pico",
+    "fixmatch",
+    "flexmatch",
+    "freematch",
+    "softmatch",
+    "abc",
+)
 """What is trained where not every sample has one label."""
 
 

@@ -38,7 +38,9 @@ class MethodBase(Model):
 
     implemented_by: ClassVar[str]
     """``module:Class`` below ``cmw_pipeline.methods``."""
-    head: ClassVar[Literal["linear", "cosine", "experts", "probe", "pair", "abstain", "select"]] = "linear"
+    head: ClassVar[
+        Literal["linear", "cosine", "experts", "probe", "project", "pair", "abstain", "select"]
+    ] = "linear"
     """The classifier's output layer."""
     towers: ClassVar[int] = 1
     """Networks side by side; two of them give logits (B, 2, K) in training mode."""

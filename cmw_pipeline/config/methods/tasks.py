@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cmw_pipeline.config.fields import Count, Epoch, Fraction, Model, NonNegative
+from cmw_pipeline.config.fields import Count, Epoch, Fraction, Model, NonNegative, Positive
 from cmw_pipeline.config.methods.base import MethodBase
 
 
@@ -43,6 +43,33 @@ class Cavl(MethodBase):
     steady = True
 
     kind: Literal["cavl"]
+
+
+class Pico(MethodBase):
+    """PiCO (Wang et al., ICLR 2022): contrast of projections; the nearest prototype tells the candidate."""
+
+    implemented_by = "pico:Pico"
+    head = "project"
+    needs_teacher = True
+    divisible = False
+    steady = True
+
+    kind: Literal["pico"]
+    start_epoch: Epoch = Field(
+        1, description="before, soft labels stand still and a projection finds its own key only"
+    )
+    contrast: NonNegative = Field(0.5, description="λ, weight of the contrast")
+    temperature: Positive = Field(0.07, description="what cosines are divided by")
+    queue: Count = Field(8192, description="keys of the last steps that a projection is compared with")
+    prototype_memory: Fraction = Field(0.99, description="share of a prototype that stays at each sample")
+    memory_start: Fraction = Field(
+        0.95, description="φ, share of a soft label that stays, in the first epoch"
+    )
+    memory_end: Fraction = Field(0.8, description="φ in the end")
+    ramp_epochs: Count = Field(800, description="over which φ goes from the one to the other; the whole run")
+    strong_view: Literal["weak", "strong"] = Field(
+        "strong", description="what the teacher sees: AutoAugment, or another weak view"
+    )
 
 
 class DeepGamblers(MethodBase):
