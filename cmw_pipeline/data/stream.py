@@ -6,7 +6,7 @@ neither the number of workers nor a resume changes it.
 
 import functools
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,8 @@ class FileStore:
         self._normalise = normaliser(mean, std, device)
         paths = files["path"].combine_chunks()  # as it lies in the file: processes share its memory
         sizes, sums = files["bytes"].to_numpy(), files["crc32"].to_numpy()
-        self._decode = functools.partial(_decoded, root, paths, sizes, sums, picture)
+        decode = functools.partial(_decoded, root, paths, sizes, sums, picture)
+        self._made = functools.partial(_made, decode, workers, device.type == "cuda")
         self._coming: Iterator[torch.Tensor] | None = None
 
     @property
@@ -105,21 +106,26 @@ class FileStore:
         made = self._coming or self._made(_orders(ask))
         return self._put([next(made) for _ in range(_count(ask))])
 
-    def _made(self, orders: Iterable[_Order]) -> Iterator[torch.Tensor]:
-        """The pixels of each order, (b, C, S, S) uint8.
-
-        Raises:
-            IntegrityError: a file is not what it was when the set was read.
-        """
-        pinned = self.device.type == "cuda"
-        for pixels in in_workers(self._decode, orders, self.workers, pinned):
-            if isinstance(pixels, str):
-                hint = "put the file back, or remove the dataset below results/download and read it again"
-                raise IntegrityError(pixels, hint)
-            yield pixels
-
     def _put(self, chunks: list[torch.Tensor]) -> torch.Tensor:
         return self._normalise(torch.cat([chunk.to(self.device, non_blocking=True) for chunk in chunks]))
+
+
+def _made(
+    decode: Callable[[_Order], torch.Tensor | str], workers: int, pinned: bool, orders: Iterable[_Order]
+) -> Iterator[torch.Tensor]:
+    """The pixels of each order, (b, C, S, S) uint8.
+
+    It knows no store, so that one that is dropped ends its workers at once: those of a cycle that the garbage
+    collector finds may never hear that they are to end, for their pipes may be closed first.
+
+    Raises:
+        IntegrityError: a file is not what it was when the set was read.
+    """
+    for pixels in in_workers(decode, orders, workers, pinned):
+        if isinstance(pixels, str):
+            hint = "put the file back, or remove the dataset below results/download and read it again"
+            raise IntegrityError(pixels, hint)
+        yield pixels
 
 
 def _count(ask: Ask) -> int:

@@ -1,7 +1,9 @@
 """Image files that are decoded as training goes: the same pictures whoever decodes them, and exact resume."""
 
 import dataclasses
+import gc
 import io
+import multiprocessing
 import subprocess
 import sys
 
@@ -235,6 +237,24 @@ def test_a_worker_that_dies_is_a_fault_of_the_machine(tree, monkeypatch):
     with pytest.raises(SystemFault, match="died") as raised:
         store(tree, workers=1).plain(torch.arange(3))
     assert "CMW_WORKERS" in raised.value.hint
+
+
+def test_a_store_that_is_dropped_ends_its_workers(tree):
+    """Without the garbage collector, which may close their pipes before they are told to end."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = set(multiprocessing.active_children())
+        images = store(tree, workers=2)
+        asks = [Ask(Draws.still(torch.arange(4)), "weak") for _ in range(50)]
+        images.expect(asks)
+        images.augmented(asks[0].draws)
+        started = set(multiprocessing.active_children()) - before
+        del images
+        assert len(started) == 2
+        assert not started & set(multiprocessing.active_children())
+    finally:
+        gc.enable()
 
 
 # --- training on it
