@@ -100,16 +100,18 @@ def test_a_generated_part_is_what_its_source_says(name):
     assert text == with_part(text, name), "run `python tests/project/test_readme.py`"
 
 
-def test_the_table_is_that_of_the_demo():
+@pytest.mark.parametrize(("name", "page"), [("demo table", "demo"), ("photographs table", "cifar-fast")])
+def test_a_table_is_that_of_its_page(name, page):
     """As committed: a demo run again on another machine may differ in the last digits."""
     committed = [
-        subprocess.run(["git", "show", f"HEAD:{name}"], cwd=ROOT, capture_output=True, text=True)
-        for name in ("README.md", "results/demo.md")
+        subprocess.run(["git", "show", f"HEAD:{file}"], cwd=ROOT, capture_output=True, text=True)
+        for file in ("README.md", f"results/{page}.md")
     ]
     if any(done.returncode for done in committed):
         pytest.skip("not a git checkout")
     readme, page = (done.stdout for done in committed)
-    assert parts(readme, "demo table")[1] == page.split("\n\n")[1] + "\n"
+    table = next(block for block in page.split("\n\n") if block.startswith("|"))
+    assert parts(readme, name)[1] == table + "\n"
 
 
 def test_the_picture_is_snakemakes_own(tmp_path):
