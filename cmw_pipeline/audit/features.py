@@ -168,9 +168,10 @@ def read_pictures(
                 return f"{path}: {error}"
         return np.stack(made)
 
+    hint = None if content is None else "leave the folder as it is, and run the same command again"
     for block in in_workers(read, range(0, len(paths), _CHUNK), workers):
         if isinstance(block, str):
-            raise IntegrityError(block, "leave the folder as it is, and run the same command again")
+            raise IntegrityError(block, hint)
         yield np.asarray(block)
 
 

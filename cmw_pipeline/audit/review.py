@@ -13,6 +13,7 @@ from cmw_pipeline.audit.result import REVIEW_COLUMNS
 from cmw_pipeline.audit.scores import certified_precision
 from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.data.own import OwnData
+from cmw_pipeline.data.own.tables import csv_ways
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.types import UNUSED
 
@@ -52,7 +53,7 @@ def read_review(file: Path, data: OwnData) -> Review:
         IntegrityError: not of its form, or of another dataset; names the line.
     """
     try:
-        frame = pd.read_csv(plain(file), dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        frame = pd.read_csv(plain(file), dtype=str, keep_default_na=False, **csv_ways(file))
     except FileNotFoundError:
         hint = "save the review in the report, and name that file"
         raise ConfigError(f"{file}: no such file", hint) from None

@@ -135,6 +135,28 @@ def test_predict_says_a_class_for_every_sample(stored):
     assert {line.split(",")[1] for line in lines[1:]} <= set(CLASSES)
 
 
+def not_a_zip(file):
+    file.write_bytes(b"PK no")
+
+
+UNUSABLE = {
+    "damaged": (not_a_zip, 3, "not an .npz file"),
+    "objects": (lambda file: np.savez(file, X=np.zeros((2, 4), dtype=object)), 3, "y.astype(str)"),
+    "words": (lambda file: np.savez(file, X=np.array([["a"] * 4])), 2, "expected (N, D) numbers"),
+    "a hole": (lambda file: np.savez(file, X=[[0, 0], [0, np.nan]]), 3, "row 1: feature 1 is nan"),
+    "another name": (lambda file: np.savez(file, values=np.zeros((2, 4))), 2, "call it X"),
+    "too few features": (lambda file: np.savez(file, X=np.zeros((2, 1))), 2, "expected (n, "),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_what_cannot_be_predicted_is_said_in_one_line(stored, tmp_path, case):
+    write, code, message = UNUSABLE[case]
+    write(tmp_path / "new.npz")
+    done = cmw("predict", stored[0] / "out", tmp_path / "new.npz")
+    assert done.exit_code == code and message in done.stderr and not done.stdout
+
+
 def test_the_same_command_again_trains_nothing_and_says_the_same(stored, monkeypatch):
     folder, _, _ = stored
     before = (folder / "out" / "suspects.csv").read_bytes()

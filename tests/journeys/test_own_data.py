@@ -1,10 +1,12 @@
 """What people have: folders, tables and arrays; what is read, what is refused, and how it is divided."""
 
 import json
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -87,6 +89,65 @@ def test_a_metadata_file_names_the_pictures(tmp_path, suffix):
     assert data.class_names == ("a", "b") and data.root == tmp_path and len(data.rows) == 10
 
 
+def test_a_metadata_file_that_names_no_pictures_is_refused(tmp_path):
+    class_folders(tmp_path)
+    written(tmp_path / "metadata.csv", "image,label\ncat/0.png,cat\ndog/0.png,dog\n")
+    with pytest.raises(ConfigError, match=r"metadata\.csv: no column file_name"):
+        read_own(tmp_path)
+    assert len(read_own(tmp_path, Columns(path="image")).rows) == 2
+
+
+@pytest.mark.parametrize("form", ["absolute", "of Windows"])
+def test_paths_that_lead_into_the_folder_of_the_table_are_read_as_relative(tmp_path, form):
+    class_folders(tmp_path)
+    paths = [f"{name}/{row}.png" for name in ("cat", "dog") for row in range(10)]
+    shown = [str(tmp_path / path) if form == "absolute" else path.replace("/", "\\") for path in paths]
+    pd.DataFrame({"path": shown, "label": ["cat"] * 10 + ["dog"] * 10}).to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    assert read_own(tmp_path / "t.csv").rows["path"].tolist() == paths
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        {"sep": ";"},
+        {"sep": ";", "decimal": ","},
+        {"sep": "\t"},
+        {"encoding": "utf-16"},
+        {"encoding": "utf-8-sig", "sep": ";", "decimal": ","},
+    ],
+    ids=str,
+)
+def test_what_spreadsheets_call_csv_is_read_like_csv(tmp_path, ways):
+    frame = pd.DataFrame(vectors().round(3), columns=["f0", "f1", "f2"])
+    frame["label"] = ["très bon", "a,b", "c;d", "1,5"] * 10
+    frame.to_csv(tmp_path / "plain.csv", index=False)
+    frame.to_csv(tmp_path / "other.csv", index=False, **ways)
+    plain, other = read_own(tmp_path / "plain.csv"), read_own(tmp_path / "other.csv")
+    assert np.array_equal(plain.vectors, other.vectors) and plain.rows.equals(other.rows)
+    assert plain.class_names == other.class_names == ("1,5", "a,b", "c;d", "très bon")
+
+
+def test_text_in_another_encoding_is_refused_with_what_rewrites_it(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_bytes("f,label\n1,très\n2,b\n".encode("latin-1"))
+    with pytest.raises(IntegrityError, match="not text in UTF-8") as caught:
+        read_own(file)
+    assert "iconv -f WINDOWS-1252 -t UTF-8" in str(caught.value.hint)
+
+
+def test_decimals_and_numbers_written_as_text_are_numbers(tmp_path):
+    labels = ["a", "b"] * 5
+    values = [str(row / 4) for row in range(10)]
+    exact = pa.table({"f": pa.array([Decimal(value) for value in values]), "label": labels})
+    pq.write_table(exact, tmp_path / "t.parquet")
+    pd.DataFrame({"f": values, "label": labels}).to_json(tmp_path / "t.jsonl", orient="records", lines=True)
+    for name in ("t.parquet", "t.jsonl"):
+        data = read_own(tmp_path / name)
+        assert data.features == ("f",) and data.vectors[:, 0].tolist() == [row / 4 for row in range(10)]
+
+
 def test_a_table_of_features_with_every_column(tmp_path):
     frame = pd.DataFrame(vectors(), columns=["f0", "f1", "f2"])
     frame["kind"] = ["x", "NA"] * 20
@@ -147,6 +208,11 @@ TABLES = {
     "outside": ("path,label\n../x.png,a\n/etc/passwd,b\n", "line 3: /etc/passwd: outside the folder"),
     "too many fields": ("f,label\n1,a\n2,b,3\n", "not a csv file"),
     "nothing": ("f,label\n", "no rows"),
+    "several labels": ("f,label,target\n1,a,0\n2,b,1\n", "label and target could each be the labels"),
+    "label twice": (
+        "f,label,code\n" + "".join(f"{row},{'ab'[row % 2]},{row % 2}\n" for row in range(20)),
+        "column 'code' is the label under other names",
+    ),
     "clean label": ("f,label,clean_label\n1,a,a\n2,b,c\n", "the clean label 'c' is no row's label"),
 }
 
@@ -156,6 +222,13 @@ def test_a_bad_table_is_refused_in_one_place(tmp_path, case):
     text, message = TABLES[case]
     with pytest.raises((ConfigError, IntegrityError), match=message.replace(".", r"\.")):
         read_own(written(tmp_path / "t.csv", text))
+
+
+def test_of_several_columns_of_labels_the_one_that_is_asked_for(tmp_path):
+    rows = "".join(f"{row},{'ab'[row % 2]},{row % 3}\n" for row in range(20))
+    file = written(tmp_path / "t.csv", "f,label,target\n" + rows)
+    assert read_own(file, Columns(label="target")).class_names == ("0", "1", "2")
+    assert read_own(file, Columns(label="label")).features == ("f", "target")
 
 
 def test_all_bad_rows_are_named_and_can_be_left_out(tmp_path):

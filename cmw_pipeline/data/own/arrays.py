@@ -12,6 +12,7 @@ import pyarrow as pa
 from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.data.own.found import ROLES, Columns, Found, stacked
 from cmw_pipeline.errors import ConfigError, IntegrityError
+from cmw_pipeline.types import Vectors
 
 VECTORS = ("X", "x", "embeddings", "features", "vectors")
 """Names of an array of vectors."""
@@ -24,26 +25,46 @@ def read_npz(file: Path, columns: Columns) -> Found:
         ConfigError: an array is missing, or is not one of a row a sample.
         IntegrityError: no ``.npz`` file, or one that holds Python objects.
     """
-    try:
-        with np.load(plain(file), allow_pickle=False) as held:
-            arrays: dict[str, Any] = {name: held[name] for name in held.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise IntegrityError(f"{file}: not an .npz file of plain arrays: {error}") from None
+    arrays = _arrays(file)
     roles = columns.among(list(arrays), file)
-    name = columns.features or next((name for name in VECTORS if name in arrays), None)
-    if name not in arrays:
-        raise ConfigError(f"{file}: no array of vectors, X or embeddings", "name it: --features ARRAY")
-    vectors = arrays[name]
-    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number):
-        what = f"{vectors.dtype} of shape {vectors.shape}"
-        raise ConfigError(f"{file}: {name} is {what}; expected (N, D) numbers")
+    name, vectors = _vectors_among(arrays, columns.features, file, "name it: --features ARRAY")
     for role, array in roles.items():
         if arrays[array].shape != (len(vectors),):
             raise ConfigError(
                 f"{file}: {array} ({role}) has shape {arrays[array].shape}; {name} has {len(vectors)} rows"
             )
     rows = pd.DataFrame({role: arrays[array] for role, array in roles.items() if role != "path"})
-    return Found(file, rows, vectors=vectors.astype(np.float32), first=0)
+    return Found(file, rows, vectors=vectors, first=0)
+
+
+def npz_vectors(file: Path) -> Vectors:
+    """The (N, D) float32 vectors of an ``.npz``, under one of the names of ``VECTORS``.
+
+    Raises:
+        ConfigError, IntegrityError: as :func:`read_npz`.
+    """
+    return _vectors_among(_arrays(file), None, file, "call it X")[1]
+
+
+def _arrays(file: Path) -> dict[str, Any]:
+    try:
+        with np.load(plain(file), allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        objects = "Object arrays" in str(error)
+        hint = "save numbers as numbers and text as text: y.astype(str)" if objects else None
+        raise IntegrityError(f"{file}: not an .npz file of plain arrays: {error}", hint) from None
+
+
+def _vectors_among(arrays: dict[str, Any], asked: str | None, file: Path, hint: str) -> tuple[str, Vectors]:
+    name = asked or next((name for name in VECTORS if name in arrays), None)
+    if name is None or name not in arrays:
+        raise ConfigError(f"{file}: no array of vectors, X or embeddings", hint)
+    vectors = arrays[name]
+    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number):
+        what = f"{vectors.dtype} of shape {vectors.shape}"
+        raise ConfigError(f"{file}: {name} is {what}; expected (N, D) numbers")
+    return name, vectors.astype(np.float32)
 
 
 def read_saved(folder: Path, columns: Columns) -> Found:

@@ -53,6 +53,8 @@ def _metadata(folder: Path) -> Path | None:
 
 def _listed(root: Path, part: str, file: Path, columns: Columns) -> Found:
     found = read_table_file(file, columns)
+    if "path" not in found.rows:
+        raise ConfigError(f"{file}: no column file_name", "name the column of pictures: --path COLUMN")
     rows = found.rows.assign(path=found.rows["path"].map(lambda path: str(Path(part, str(path)))))
     if part:
         rows = rows.assign(split=part)

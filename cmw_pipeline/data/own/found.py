@@ -11,8 +11,9 @@ from cmw_pipeline.types import Images, Vectors
 
 ROLES = ("label", "path", "split", "trusted", "clean_label", "group", "id")
 """Columns of :class:`Found`, those that are there."""
+_LABELS = ("label", "labels", "class", "target")
 _USUAL = {
-    "label": ("label", "labels", "class", "target", "y"),
+    "label": (*_LABELS, "y"),
     "path": ("path", "file_name", "filename", "file", "image_path"),
     "split": ("split",),
     "trusted": ("trusted",),
@@ -43,14 +44,19 @@ class Columns:
         """Role -> the column that has it.
 
         Raises:
-            ConfigError: a column that was asked for is not there, or none that could be the label.
+            ConfigError: a column that was asked for is not there; or none could be the label, or several.
         """
         found: dict[str, str] = {}
+        taken = {getattr(self, role) for role in ROLES}
+        likely = [name for name in _LABELS if name in names and name not in taken]
+        if self.label is None and len(likely) > 1:
+            hint = f"say which: --label {likely[0]}; what else the table holds becomes features"
+            raise ConfigError(f"{place}: {' and '.join(likely)} could each be the labels", hint)
         for role in ROLES:
             asked = getattr(self, role)
             if asked is not None and asked not in names:
                 raise ConfigError(f"{place}: no column {asked!r}; there are {_listed(names)}")
-            name = asked or next((name for name in _USUAL[role] if name in names), None)
+            name = asked or next((name for name in _USUAL[role] if name in names and name not in taken), None)
             if name is not None:
                 found[role] = name
         if "label" not in found:

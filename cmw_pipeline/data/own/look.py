@@ -13,8 +13,11 @@ from cmw_pipeline.data.listings import fault_of
 from cmw_pipeline.data.own.found import Found
 from cmw_pipeline.data.pictures import Unreadable, decode, read_bytes
 from cmw_pipeline.data.workers import in_workers
+from cmw_pipeline.errors import IntegrityError
+from cmw_pipeline.types import Vectors
 
 _CHUNK = 64
+_SHOWN = 20
 Bad = dict[int, str]
 """Row -> what is wrong with it."""
 
@@ -67,11 +70,34 @@ def digest(data: bytes) -> str:
 
 def _vectors_seen(found: Found, bad: Bad) -> pd.DataFrame:
     assert found.vectors is not None
-    wrong = ~np.isfinite(found.vectors)
-    for row in np.flatnonzero(wrong.any(axis=1)).tolist():
-        column = int(wrong[row].argmax())
-        name = found.features[column] if found.features else f"feature {column}"
-        bad.setdefault(row, f"{name} is {found.vectors[row, column]}")
+    for row, fault in not_finite(found.vectors, found.features).items():
+        bad.setdefault(row, fault)
     content = [digest(vector.tobytes()) for vector in np.ascontiguousarray(found.vectors)]
     names = words(found.rows["id"]) if "id" in found.rows else np.full(len(content), "", dtype=object)
     return pd.DataFrame({"content": content, "name": names})
+
+
+def not_finite(vectors: Vectors, features: tuple[str, ...]) -> Bad:
+    """The rows of (N, D) vectors that hold an infinite number or none, by the first such feature."""
+    wrong = ~np.isfinite(vectors)
+    bad = Bad()
+    for row in np.flatnonzero(wrong.any(axis=1)).tolist():
+        column = int(wrong[row].argmax())
+        name = features[column] if features else f"feature {column}"
+        bad[row] = f"{name} is {vectors[row, column]}"
+    return bad
+
+
+def refuse(bad: Bad, count: int, place: Path, first: int, unit: str, hint: str) -> None:
+    """Name the rows that cannot be used, if there are any, as the user counts them.
+
+    Raises:
+        IntegrityError: there are.
+    """
+    if not bad:
+        return
+    shown = [f"  {unit} {row + first}: {what}" for row, what in sorted(bad.items())[:_SHOWN]]
+    if len(bad) > _SHOWN:
+        shown.append(f"  and {len(bad) - _SHOWN} more")
+    listed = "\n".join(shown)
+    raise IntegrityError(f"{place}: {len(bad)} of {count} rows cannot be used:\n{listed}", hint)

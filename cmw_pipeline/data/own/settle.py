@@ -13,15 +13,14 @@ from cmw_pipeline.data.own.arrays import read_npz, read_saved
 from cmw_pipeline.data.own.divide import divide, units
 from cmw_pipeline.data.own.folders import SPLITS, read_folder
 from cmw_pipeline.data.own.found import Columns, Found
-from cmw_pipeline.data.own.look import Bad, look_at, words
+from cmw_pipeline.data.own.look import Bad, look_at, refuse, words
 from cmw_pipeline.data.own.tables import SUFFIXES, read_table_file
-from cmw_pipeline.errors import ConfigError, IntegrityError
+from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.runtime.seeds import stream
 from cmw_pipeline.types import TEST, TRAIN, Images, Vectors
 
 UNKNOWN = -1
 """A clean label that is not known."""
-_SHOWN = 20
 _YES = dict.fromkeys(("1", "true", "yes", "y", "1.0"), True) | dict.fromkeys(
     ("0", "false", "no", "n", "", "0.0", "nan", "none"), False
 )
@@ -94,7 +93,9 @@ def _settled(
     seen = look_at(found, workers, bad).assign(trusted=trusted, split=split, group="")
     if "group" in found.rows:
         seen["group"] = words(found.rows["group"])
-    _refuse(found, bad, skip_bad)
+    if not skip_bad or len(bad) == len(labels):
+        hint = "mend them, or leave them out: --skip-bad"
+        refuse(bad, len(labels), found.place, found.first, found.unit, hint)
     kept = np.setdiff1d(np.arange(len(labels)), list(bad))
     names = tuple(names) if names is not None else _classes(labels[kept], found)
     number = {name: place for place, name in enumerate(names)}
@@ -212,19 +213,6 @@ def _flags(found: Found, bad: Bad) -> npt.NDArray[np.bool_]:
         if flag is None:
             bad.setdefault(row, f"trusted {written[row]!r}; write 1 or 0")
     return np.array([bool(flag) for flag in flags])
-
-
-def _refuse(found: Found, bad: Bad, skip_bad: bool) -> None:
-    if not bad or (skip_bad and len(bad) < len(found.rows)):
-        return
-    shown = [f"  {found.unit} {row + found.first}: {what}" for row, what in sorted(bad.items())[:_SHOWN]]
-    if len(bad) > _SHOWN:
-        shown.append(f"  and {len(bad) - _SHOWN} more")
-    listed = "\n".join(shown)
-    raise IntegrityError(
-        f"{found.place}: {len(bad)} of {len(found.rows)} rows cannot be used:\n{listed}",
-        "mend them, or leave them out: --skip-bad",
-    )
 
 
 def _check_whole(data: OwnData, place: Path) -> None:

@@ -33,13 +33,44 @@ def read_table_file(file: Path, columns: Columns) -> Found:
         raise ConfigError(f"{file}: no rows")
     roles = columns.among([str(name) for name in frame.columns], file)
     rows = pd.DataFrame({role: frame[name] for role, name in roles.items()})
-    first, unit = (2, "line") if file.suffix in (".csv", ".tsv") else (1, "line")
-    unit = "row" if file.suffix == ".parquet" else unit
+    first, unit = counted(file)
     if "path" in roles and columns.features is None:
+        rows["path"] = rows["path"].map(lambda path: _below(file.parent, path))
         return Found(file, rows, root=file.parent, first=first, unit=unit)
-    vectors, names = _vectors(frame.drop(columns=list(roles.values())), columns.features, file)
+    features = frame.drop(columns=list(roles.values()))
+    if columns.features is None:
+        _refuse_disguised(features, frame[roles["label"]], file)
+    vectors, names = _vectors(features, columns.features, file)
     rows = rows.drop(columns="path", errors="ignore")
     return Found(file, rows, vectors=vectors, features=names, first=first, unit=unit)
+
+
+def _below(folder: Path, path: Any) -> Any:
+    """A path as it is from the folder; of an absolute one the part behind the folder, if it leads there."""
+    if not isinstance(path, str):
+        return path
+    if "\\" in path and not (folder / path).exists():
+        path = path.replace("\\", "/")
+    whole = folder.resolve()
+    return str(Path(path).relative_to(whole)) if Path(path).is_relative_to(whole) else path
+
+
+def counted(file: Path) -> tuple[int, str]:
+    """The number of the first row of a table as a user counts, and what is counted."""
+    return (2 if file.suffix in (".csv", ".tsv") else 1), ("row" if file.suffix == ".parquet" else "line")
+
+
+def _refuse_disguised(features: pd.DataFrame, label: "pd.Series[Any]", file: Path) -> None:
+    """A column with one value for each label, and another for every other, is the label in another form."""
+    classes = label.nunique()
+    if len(label) < 10 * classes:
+        return
+    for name, column in features.items():
+        if not pd.api.types.is_hashable(column.iloc[0]) or column.nunique() != classes:
+            continue
+        if len(pd.DataFrame({"label": label, "column": column}).drop_duplicates()) == classes:
+            hint = "leave the column out; where it holds the right labels, --clean-label names it"
+            raise ConfigError(f"{file}: column {name!r} is the label under other names", hint)
 
 
 def read_frame(file: Path, columns: Columns | None = None) -> pd.DataFrame:
@@ -51,18 +82,47 @@ def read_frame(file: Path, columns: Columns | None = None) -> pd.DataFrame:
     try:
         plain(file)
         if file.suffix == ".parquet":
-            frame: pd.DataFrame = pq.read_table(file).to_pandas()
-            return frame
+            table = pq.read_table(file)
+            decimals = {field.name for field in table.schema if pa.types.is_decimal(field.type)}
+            frame: pd.DataFrame = table.to_pandas()
+            return frame.astype(dict.fromkeys(decimals, float))
         if file.suffix in (".csv", ".tsv"):
             return _read_csv(file, columns)
         return pd.read_json(file, lines=True, dtype=False)
+    except UnicodeDecodeError:
+        hint = f"save it as UTF-8, or rewrite it: iconv -f WINDOWS-1252 -t UTF-8 {file} > NEW{file.suffix}"
+        raise IntegrityError(f"{file}: not text in UTF-8", hint) from None
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise IntegrityError(f"{file}: not a {file.suffix[1:]} file: {reason}") from None
 
 
+def csv_ways(file: Path) -> dict[str, Any]:
+    """How pandas is to read a CSV or TSV file: encoding, separator and decimal mark, as spreadsheets differ.
+
+    UTF-16 is told by its first two bytes; the separator is the one that the header has most of.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: its header is text of another encoding.
+    """
+    with file.open("rb") as opened:
+        wide = opened.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    ways: dict[str, Any] = {"encoding": "utf-16" if wide else "utf-8-sig", "sep": "\t"}
+    if file.suffix != ".tsv":
+        with file.open(encoding=ways["encoding"]) as text:
+            ways["sep"] = max(",;\t", key=text.readline().count)
+    if ways["sep"] == ";":
+        numbers = {
+            mark: pd.read_csv(file, decimal=mark, nrows=1000, **ways).select_dtypes("number").shape[1]
+            for mark in ".,"
+        }
+        ways["decimal"] = max(numbers, key=numbers.__getitem__)
+    return ways
+
+
 def _read_csv(file: Path, columns: Columns | None) -> pd.DataFrame:
-    ways: dict[str, Any] = {"sep": "\t" if file.suffix == ".tsv" else ",", "encoding": "utf-8-sig"}
+    ways = csv_ways(file)
     names = [str(name) for name in pd.read_csv(file, nrows=0, **ways).columns]
     text = [] if columns is None else list(columns.among(names, file).values())
     numbers = {name: _MISSING for name in names if name not in text}
@@ -90,31 +150,45 @@ def named_vectors(frame: pd.DataFrame, features: Sequence[str], place: Path) -> 
     """(n, D) of features as :func:`read_table_file` names them: columns, or ``COLUMN=VALUE``, 0 or 1.
 
     Raises:
-        ConfigError: a column is missing.
+        ConfigError: a column is missing, or holds what is no number.
     """
     parts = []
     for feature in features:
         column, _, value = feature.partition("=")
         if feature not in frame and column not in frame:
             raise ConfigError(f"{place}: no column {feature!r}, which the classifier was trained on")
-        parts.append(
-            frame[feature] if feature in frame else (frame[column].astype(str) == value).astype(float)
-        )
-    columns = [part.to_numpy(dtype=np.float32, na_value=np.nan) for part in parts]
-    return np.stack(columns, axis=1)
+        if feature in frame:
+            part, odd = frame[feature], _no_numbers(frame[feature])
+            if len(odd):
+                raise ConfigError(f"{place}: column {feature!r} holds {_shown(odd)}, which is no number")
+        else:
+            part = frame[column].astype(str) == value
+        parts.append(pd.to_numeric(part).to_numpy(dtype=np.float32, na_value=np.nan))
+    return np.stack(parts, axis=1)
 
 
 def _told(column: "pd.Series[Any]", name: str, file: Path) -> list[str]:
     """The features of a column: itself where it holds numbers; of text, one for each of its values."""
-    if pd.api.types.is_numeric_dtype(column):
+    odd, known = _no_numbers(column), column.dropna()
+    if not len(odd):
         return [name]
-    known = column.dropna()
-    odd = known[pd.to_numeric(known, errors="coerce").isna()]
     values = sorted(set(known.astype(str)))
     if len(odd) > len(known) / 2 and len(values) <= MAX_VALUES:
         return [f"{name}={value}" for value in values]
-    what = f"holds {str((odd if len(odd) else column).iloc[0])[:40]!r}, which is no number"
+    what = f"holds {_shown(odd)}, which is no number"
     if len(odd) > len(known) / 2:
         what = f"is text of {len(values)} values; at most {MAX_VALUES} become features"
     hint = "leave it out, or name the columns of features: --features PREFIX"
     raise ConfigError(f"{file}: column {name!r} {what}", hint)
+
+
+def _no_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """The values that are no numbers, of those that are there."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column[:0]
+    known = column.dropna()
+    return known[pd.to_numeric(known.astype(str), errors="coerce").isna()]
+
+
+def _shown(odd: "pd.Series[Any]") -> str:
+    return repr(str(odd.iloc[0])[:40])

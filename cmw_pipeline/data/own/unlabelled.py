@@ -3,11 +3,10 @@
 import os
 from pathlib import Path
 
-import numpy as np
-
-from cmw_pipeline.data.own.arrays import VECTORS
+from cmw_pipeline.data.own.arrays import npz_vectors
 from cmw_pipeline.data.own.folders import PICTURES
-from cmw_pipeline.data.own.tables import SUFFIXES, named_vectors, read_frame
+from cmw_pipeline.data.own.look import not_finite, refuse
+from cmw_pipeline.data.own.tables import SUFFIXES, counted, named_vectors, read_frame
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.types import Vectors
 
@@ -25,7 +24,7 @@ def picture_files(place: Path) -> list[Path]:
         frame = read_frame(place)
         column = next((name for name in ("path", "file_name", "filename", "file") if name in frame), None)
         if column is None:
-            raise ConfigError(f"{place}: no column path")
+            raise ConfigError(f"{place}: no column of pictures", "call it path")
         files = [place.parent / str(path) for path in frame[column]]
     else:
         files = [place] if place.is_file() else []
@@ -38,19 +37,17 @@ def vector_rows(place: Path, features: tuple[str, ...]) -> Vectors:
     """(n, D) of an ``.npz``, or of the columns of a table that are called ``features``.
 
     Raises:
-        ConfigError: no such file or column.
-        IntegrityError: it is damaged.
+        ConfigError: no such file or column, or a column of something else than numbers.
+        IntegrityError: it is damaged, or numbers are missing or infinite; each row is named.
     """
     if not place.is_file():
         raise ConfigError(f"{place}: no such file")
+    first, unit = 0, "row"
     if place.suffix == ".npz":
-        with np.load(place, allow_pickle=False) as held:
-            name = next((name for name in VECTORS if name in held.files), None)
-            if name is None:
-                raise ConfigError(f"{place}: no array of vectors, X or embeddings")
-            vectors: Vectors = held[name].astype(np.float32)
-            return vectors
-    frame = read_frame(place)
-    if not features:
+        vectors = npz_vectors(place)
+    elif not features:
         raise ConfigError(f"{place}: the classifier takes vectors without names", "give an .npz with X")
-    return named_vectors(frame, features, place)
+    else:
+        vectors, (first, unit) = named_vectors(read_frame(place), features, place), counted(place)
+    refuse(not_finite(vectors, features), len(vectors), place, first, unit, "mend them, or take them out")
+    return vectors
