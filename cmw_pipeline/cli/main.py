@@ -177,15 +177,16 @@ def download(ctx: click.Context, name: str, local: Path | None, accept_unverifie
 
 
 @_stage
-@click.option("--labels", type=click.Path(path_type=Path), help="The label file that the bias names.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Labels of your own, or those of the bias.")
 @_unverified
 def inject(ctx: click.Context, name: str, labels: Path | None, accept_unverified: bool) -> None:
     """Bend a dataset's labels: long tail, label noise, or the labels of a file."""
     from cmw_pipeline.stages import inject as stage
 
     if labels is not None:
-        from cmw_pipeline.stages.labels_at_hand import place_labels
+        from cmw_pipeline.stages.labels_at_hand import named_labels, place_labels
 
+        name = named_labels(load(ctx.obj), name, labels)
         artefact = resolved(ctx, "inject", name)
         place_labels(artefact, labels, Path.cwd(), accept_unverified=accept_unverified)
     _make(ctx, "inject", name, stage.run)

@@ -58,7 +58,9 @@ def read_label_file(file: Path, num_classes: int, entry: str | None = None) -> t
         ".pt": lambda file: _pt(file, entry),
     }
     reader = readers.get(file.suffix)
-    if reader is None or not file.is_file():
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such file")
+    if reader is None:
         raise ConfigError(f"{file}: expected a label file ending in {', '.join(readers)}")
     with system_faults(file):
         size = file.stat().st_size
@@ -180,7 +182,9 @@ def _npy(file: Path) -> tuple[Any, None]:
         # Mapped, so that a header that promises more than the file holds is refused before memory is taken.
         values = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header can raise anything
-        raise IntegrityError(f"{file}: not an array of numbers: {error}") from None
+        objects = "Python objects" in str(error) or "pickle" in str(error)
+        reason = "no .npy file, or one of Python objects" if objects else error
+        raise IntegrityError(f"{file}: not an array of numbers: {reason}") from None
     if not isinstance(values, np.ndarray):
         raise IntegrityError(f"{file}: {type(values).__name__}; expected one array")
     return values, None

@@ -6,11 +6,20 @@ from pathlib import Path
 from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.contracts import BiasRequest
 from cmw_pipeline.config.datasets import FACTS
+from cmw_pipeline.config.schema import Params
 from cmw_pipeline.data.label_files import label_digest, read_label_file
 from cmw_pipeline.data.outside import lineage
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.stages import download
 from cmw_pipeline.stages.base import make
+
+
+def named_labels(params: Params, name: str, file: Path) -> str:
+    """The name of the biased table: that which is given, or of a dataset alone ``dataset/file-DIGEST``."""
+    if name not in params.datasets:
+        return name
+    labels, _ = read_label_file(file, FACTS[params.datasets[name].source].num_classes)
+    return f"{name}/file-{label_digest(labels)[:12]}"
 
 
 def place_labels(

@@ -1,16 +1,20 @@
 """The ``cmw`` command as a user meets it: real processes, real signals, exit codes, and never a traceback."""
 
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import click
+import numpy as np
+import pandas as pd
 import pytest
 from filelock import FileLock
 
 from cmw_pipeline.cli import main
 from cmw_pipeline.config import Plan, load
+from cmw_pipeline.config.contracts import Biased, Raw
 from cmw_pipeline.stages import download, inject, metaset
 from cmw_pipeline.stages.base import make
 from tests.support.processes import environment
@@ -154,6 +158,20 @@ def test_help_names_every_command_and_shows_an_example():
     assert code == 0
     assert "Example: cmw train digits/asym-0.4/cmw-net/digits-cnn/seed0" in " ".join(out.split())
     assert "--checkpoint-seconds" in out
+
+
+def test_labels_of_ones_own_need_no_name(folder):
+    make(plan(folder).download("digits"), download.run, folder)
+    raw = folder / plan(folder).download("digits").path
+    labels = pd.read_parquet(raw / Raw.LABELS).query("split == 'train'")["label"].to_numpy().copy()
+    labels[:50] = 9 - labels[:50]
+    np.save(folder / "mine.npy", labels)
+    code, out, _ = cmw(folder, "inject", "digits", "--labels", "mine.npy")
+    assert code == 0 and re.fullmatch(r"results/inject/digits/file-[0-9a-f]{12}-[0-9a-f]{10}\n", out)
+    table = pd.read_parquet(folder / out.strip() / Biased.LABELS)
+    assert (table[table["split"] == "train"]["label"] == labels).all()
+    name = out.split("/")[3].rpartition("-")[0]
+    assert "was there" in cmw(folder, "inject", f"digits/{name}", "--labels", "mine.npy")[1]
 
 
 # --- exit code 2: the request is wrong
