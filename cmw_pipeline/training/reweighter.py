@@ -29,6 +29,7 @@ Logits: TypeAlias = Callable[[nn.Module, Any], torch.Tensor]
 """(model, inputs) -> (B, C) logits."""
 
 
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _OF_THE_LOOP = MetaLearned.model_fields
 """Options that a loop of one's own answers by what it passes, and when."""
 
@@ -58,7 +59,7 @@ class Reweighter:
         options: of the weighting, as in the parameters: ``normalisation="sum"``, ``weight_net={"lr": 0.01}``.
 
     Raises:
-        ConfigError: no such weighting or option, or counts that no training set can have.
+        ConfigError: no such weighting or option, counts that no training set can have, or a negative rate.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class Reweighter:
         seed: int = 0,
         **options: Any,
     ) -> None:
+        if not isinstance(lr, torch.optim.Optimizer) and float(lr) < 0:
+            raise ConfigError(f"lr is {lr}; expected the rate of the look-ahead, or the optimiser")
         counts = torch.from_numpy(class_sizes(class_counts)).long()
         labels = torch.repeat_interleave(torch.arange(len(counts)), counts)
         self.options = _options(weighting, options)
@@ -100,26 +103,35 @@ class Reweighter:
 
         Args:
             inputs: of the batch, as ``logits`` takes them.
-            labels: (B,) int64 given labels.
-            meta: inputs and (M,) int64 labels of trustworthy samples; None: the weighting stays as it is.
+            labels: (B,) given labels, integers.
+            meta: inputs and (M,) labels of trustworthy samples; None: the weighting stays as it is.
 
         Returns:
             The scalar loss, with its graph.
 
         Raises:
             NumericsError: the meta-gradient is not finite; looked at on a CPU only, where it costs nothing.
-            ConfigError: the logits are not one row a label and one column a class.
+            ConfigError: the logits are not one row a label and one column a class; labels are no numbers of
+                classes, whose range is looked at on a CPU only; or there is no gradient to learn from.
         """
         if self._team is SOLO and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             self._team = Team(dist.get_rank(), dist.get_world_size())
             self._network = Shared(self._network, self._team)
-        self.method.to(labels.device)
+        batch = self._batch(inputs, labels, "labels")
+        self.method.to(batch.labels.device)
         forward = Forward(self._network, inputs)
-        batch = self._batch(inputs, labels)
         _check(forward.logits, batch.labels, self.method.num_classes)
         if meta is not None and isinstance(self.options, MetaLearned):
-            on_cpu = labels.device.type == "cpu"  # elsewhere to look means to wait
-            meta_step(forward, self.method, batch, self._batch(*meta), self.lr, check_finite=on_cpu)
+            if not isinstance(meta, tuple | list) or len(meta) != 2:
+                raise ConfigError(f"the meta batch is {type(meta).__name__}; expected (inputs, labels)")
+            if not forward.logits.requires_grad:
+                raise ConfigError(
+                    "the logits have no gradient, of which the weighting could learn",
+                    "call .step outside torch.no_grad(), on a model with parameters that require gradients",
+                )
+            trusted = self._batch(*meta, "labels of the meta batch")
+            on_cpu = batch.labels.device.type == "cpu"  # elsewhere to look means to wait
+            meta_step(forward, self.method, batch, trusted, self.lr, check_finite=on_cpu)
         self.logits = forward.logits.detach()
         return self.method.objective(forward.logits, batch, self.weigh)
 
@@ -160,7 +172,8 @@ class Reweighter:
         """Continue from what :meth:`state_dict` gave."""
         self.method.load_state_dict(state)
 
-    def _batch(self, inputs: Any, labels: torch.Tensor) -> Batch:
+    def _batch(self, inputs: Any, labels: torch.Tensor, what: str) -> Batch:
+        labels = _class_numbers(labels, self.method.num_classes, what)
         labels = labels if self._team is SOLO else gathered(labels, self._team)
         return Batch(inputs, labels, torch.arange(len(labels), device=labels.device))
 
@@ -200,10 +213,25 @@ def _options(kind: str, options: dict[str, Any]) -> WeightingBase:
         raise ConfigError(f"{kind}, option {'.'.join(map(str, said['loc']))}: {said['msg']}") from None
 
 
-def _check(logits: torch.Tensor, labels: torch.Tensor, num_classes: int) -> None:
+def _class_numbers(labels: Any, num_classes: int, what: str) -> torch.Tensor:
+    """(B,) int64 labels; their range is looked at where that means no waiting."""
+    if not isinstance(labels, torch.Tensor):
+        raise ConfigError(f"the {what} are {type(labels).__name__}; expected a tensor of integers, (B,)")
+    if labels.ndim != 1 or not len(labels) or labels.dtype not in _INTEGERS:
+        found = f"{labels.dtype} of shape {tuple(labels.shape)}"
+        raise ConfigError(f"the {what} are {found}; expected integers of shape (B,), one a sample")
+    if labels.device.type == "cpu" and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        found = f"{int(labels.min())} to {int(labels.max())}"
+        raise ConfigError(f"the {what} are {found}; by class_counts they are 0 to {num_classes - 1}")
+    return labels.long()
+
+
+def _check(logits: Any, labels: torch.Tensor, num_classes: int) -> None:
     expected = (len(labels), num_classes)
-    if tuple(logits.shape) != expected:
+    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else None
+    if shape != expected:
+        found = f"a {type(logits).__name__}" if shape is None else f"logits of shape {shape}"
         raise ConfigError(
-            f"the model gives logits of shape {tuple(logits.shape)}; expected {expected}",
+            f"the model gives {found}; expected {expected}",
             "say by `logits=` how they come of model and inputs",
         )

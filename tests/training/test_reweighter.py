@@ -160,11 +160,60 @@ def test_bounded_levels_are_saved_once_they_are_settled(tmp_path):
         ({"normalisation": "max"}, "option normalisation: Input should be 'mean' or 'sum'"),
         ({"meta_set": "clean-10"}, "no option 'meta_set'"),
         ({"class_counts": [-1, 2]}, "class 0 has -1 samples"),
+        ({"lr": -0.1}, "lr is -0.1; expected the rate"),
     ],
 )
 def test_what_cannot_be_asked_is_said(asked, said):
     with pytest.raises(ConfigError, match=said):
         Reweighter(model(), **{"class_counts": COUNTS, "lr": 0.1} | asked)
+
+
+IMAGES, LABELS = batch()
+STEPS = {
+    "floats": ((IMAGES, LABELS.float()), r"labels are torch\.float32 of shape \(12,\)"),
+    "a column": ((IMAGES, LABELS[:, None]), r"shape \(12, 1\); expected integers of shape \(B,\)"),
+    "from 1 on": ((IMAGES, LABELS + 1), "labels are 1 to 3; by class_counts they are 0 to 2"),
+    "a list": ((IMAGES, LABELS.tolist()), "labels are list"),
+    "no pair": ((IMAGES, LABELS, IMAGES), r"meta batch is Tensor; expected \(inputs, labels\)"),
+    "empty": ((IMAGES, LABELS, (IMAGES[:0], LABELS[:0])), r"labels of the meta batch are .* shape \(0,\)"),
+    "other classes": ((IMAGES, LABELS, (IMAGES, LABELS + 2)), "labels of the meta batch are 2 to 4"),
+}
+
+
+@pytest.mark.parametrize("case", STEPS)
+def test_a_batch_that_is_none_is_refused_and_changes_nothing(case):
+    given, said = STEPS[case]
+    reweighter = Reweighter(model(), class_counts=COUNTS, lr=0.1)
+    before = functions(reweighter)
+    with pytest.raises(ConfigError, match=said):
+        reweighter.step(*given)
+    assert all(torch.equal(a, b) for a, b in zip(before, functions(reweighter), strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_labels_are_any_integers(dtype):
+    losses = []
+    for labels in (LABELS, LABELS.to(dtype)):
+        reweighter = Reweighter(model(), class_counts=COUNTS, lr=0.1)
+        losses.append(reweighter.step(IMAGES, labels, (IMAGES, labels)))
+    assert torch.equal(*losses)
+
+
+def test_without_gradients_nothing_can_be_learned_and_a_loss_can_be_had():
+    reweighter = Reweighter(model(), class_counts=COUNTS, lr=0.1)
+    with torch.no_grad():
+        assert not reweighter.step(IMAGES, LABELS).requires_grad
+        with pytest.raises(ConfigError, match="have no gradient"):
+            reweighter.step(IMAGES, LABELS, batch(1))
+    frozen = Reweighter(model().requires_grad_(False), class_counts=COUNTS, lr=0.1)
+    with pytest.raises(ConfigError, match="have no gradient"):
+        frozen.step(IMAGES, LABELS, batch(1))
+
+
+def test_a_model_that_gives_no_tensor_is_refused():
+    reweighter = Reweighter(model(), class_counts=COUNTS, lr=0.1, logits=lambda net, x: (net(x), None))
+    with pytest.raises(ConfigError, match=r"gives a tuple; expected \(12, 3\)"):
+        reweighter.step(*batch())
 
 
 def test_logits_of_another_shape_are_refused():
