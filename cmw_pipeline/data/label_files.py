@@ -216,6 +216,8 @@ def _csv(file: Path) -> tuple[list[Any], list[Any] | None]:
 def _pt(file: Path, entry: str | None) -> tuple[Any, Any]:
     import torch
 
+    from cmw_pipeline.io.checkpoints import why_unread
+
     # What a pickled array of int64 names; nothing else is admitted.
     rebuild = np.empty(0).__reduce__()[0]
     parts = (np.ndarray, np.dtype, type(np.dtype("<i8")))
@@ -224,8 +226,7 @@ def _pt(file: Path, entry: str | None) -> tuple[Any, Any]:
         with torch.serialization.safe_globals(admitted):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file can raise anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise IntegrityError(f"{file}: not a file of arrays: {reason}") from None
+        raise IntegrityError(f"{file}: not a file of arrays: {why_unread(error)}") from None
     arrays = content if isinstance(content, dict) else {}
     if not isinstance(arrays.get(entry), np.ndarray):
         raise IntegrityError(f"{file}: no array {entry!r}; it has {sorted(map(str, arrays))}")

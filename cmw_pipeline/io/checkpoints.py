@@ -37,11 +37,17 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file can raise anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise IntegrityError(f"{path}: not a plain state dict: {reason}") from None
+        raise IntegrityError(f"{path}: not a plain state dict: {why_unread(error)}") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise IntegrityError(f"{path}: not a plain state dict: it holds other things than tensors")
     return state
+
+
+def why_unread(error: Exception) -> str:
+    """Why ``torch.load`` with weights only refused a file, without its advice to run the code in it."""
+    if "weights_only" in str(error):
+        return "damaged, or no file of tensors alone"
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def save_checkpoint(folder: Path, step: int, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
