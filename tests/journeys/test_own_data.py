@@ -1,6 +1,7 @@
 """What people have: folders, tables and arrays; what is read, what is refused, and how it is divided."""
 
 import json
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -222,6 +223,26 @@ def test_a_bad_table_is_refused_in_one_place(tmp_path, case):
     text, message = TABLES[case]
     with pytest.raises((ConfigError, IntegrityError), match=message.replace(".", r"\.")):
         read_own(written(tmp_path / "t.csv", text))
+
+
+LINES = {
+    "null": ('{"label":"a","f":1}\nnull\n', "not a jsonl file"),
+    "lists": ('{"label":["a"],"f":1}\n{"label":["b"],"f":2}\n', "column 'label' (label) holds lists"),
+    "deep": ('{"label":"a","f":' + 5000 * "[" + 5000 * "]" + "}\n", "not a jsonl file"),
+    "numbers": ("1\n2\n", "no column of labels"),
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_bad_lines_are_refused(tmp_path, case):
+    text, message = LINES[case]
+    with pytest.raises((ConfigError, IntegrityError), match=re.escape(message)):
+        read_own(written(tmp_path / "t.jsonl", text))
+
+
+def test_numbers_too_large_for_a_class_number_are_names(tmp_path):
+    file = written(tmp_path / "t.jsonl", '{"label":1e30,"f":1}\n{"label":2,"f":2}\n')
+    assert read_own(file).class_names == ("1e+30", "2.0")
 
 
 def test_of_several_columns_of_labels_the_one_that_is_asked_for(tmp_path):

@@ -24,7 +24,11 @@ Bad = dict[int, str]
 
 def words(values: "pd.Series[Any]") -> npt.NDArray[np.object_]:
     """(N,) labels and the like as text; whole numbers without a point; "" for what is missing."""
-    if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
+    if (
+        pd.api.types.is_float_dtype(values)
+        and (values.dropna() % 1 == 0).all()
+        and values.abs().max() < 2**53
+    ):
         values = values.astype("Int64")
     known = values.notna().to_numpy()
     return np.array([str(v) if k else "" for v, k in zip(values, known, strict=True)], dtype=object)

@@ -33,6 +33,9 @@ def read_table_file(file: Path, columns: Columns) -> Found:
         raise ConfigError(f"{file}: no rows")
     roles = columns.among([str(name) for name in frame.columns], file)
     rows = pd.DataFrame({role: frame[name] for role, name in roles.items()})
+    for role, name in roles.items():
+        if not frame[name].map(pd.api.types.is_hashable).all():
+            raise ConfigError(f"{file}: column {name!r} ({role}) holds lists; expected one value a row")
     first, unit = counted(file)
     if "path" in roles and columns.features is None:
         rows["path"] = rows["path"].map(lambda path: _below(file.parent, path))
@@ -92,7 +95,7 @@ def read_frame(file: Path, columns: Columns | None = None) -> pd.DataFrame:
     except UnicodeDecodeError:
         hint = f"save it as UTF-8, or rewrite it: iconv -f WINDOWS-1252 -t UTF-8 {file} > NEW{file.suffix}"
         raise IntegrityError(f"{file}: not text in UTF-8", hint) from None
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, TypeError, AttributeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise IntegrityError(f"{file}: not a {file.suffix[1:]} file: {reason}") from None
 
