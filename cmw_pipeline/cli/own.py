@@ -231,7 +231,7 @@ def predict(run: Path, path: Path) -> None:
     """Say what the classifier of an audit makes of new samples: CSV, one line a sample.
 
     RUN is the folder of an audit. PATH is a picture, a folder of pictures, a table of paths or features, or
-    an .npz of vectors.
+    an .npz of vectors; the column or array `id` says what its rows are called.
     """
     import csv
 
@@ -241,8 +241,7 @@ def predict(run: Path, path: Path) -> None:
     model = load_classifier(run)
     values: Any
     if model.view.kind == "vectors":
-        values = vector_rows(path, model.features)
-        names = [str(row) for row in range(len(values))]
+        values, names = vector_rows(path, model.features)
     else:
         values = picture_files(path)
         names = [str(file) for file in values]

@@ -135,6 +135,13 @@ def test_predict_says_a_class_for_every_sample(stored):
     assert {line.split(",")[1] for line in lines[1:]} <= set(CLASSES)
 
 
+def test_predict_calls_samples_by_their_ids(stored, tmp_path):
+    values = np.load(stored[0] / "own.npz")["X"][:2]
+    np.savez(tmp_path / "new.npz", X=values, id=["p7", "p9"])
+    lines = cmw("predict", stored[0] / "out", tmp_path / "new.npz").stdout.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["sample", "p7", "p9"]
+
+
 def not_a_zip(file):
     file.write_bytes(b"PK no")
 
@@ -145,6 +152,7 @@ UNUSABLE = {
     "words": (lambda file: np.savez(file, X=np.array([["a"] * 4])), 2, "expected (N, D) numbers"),
     "a hole": (lambda file: np.savez(file, X=[[0, 0], [0, np.nan]]), 3, "row 1: feature 1 is nan"),
     "another name": (lambda file: np.savez(file, values=np.zeros((2, 4))), 2, "call it X"),
+    "too few ids": (lambda file: np.savez(file, X=np.zeros((2, 8)), id=["p7"]), 2, "1 ids of 2 samples"),
     "too few features": (lambda file: np.savez(file, X=np.zeros((2, 1))), 2, "expected (n, "),
 }
 

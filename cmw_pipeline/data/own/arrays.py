@@ -37,13 +37,14 @@ def read_npz(file: Path, columns: Columns) -> Found:
     return Found(file, rows, vectors=vectors, first=0)
 
 
-def npz_vectors(file: Path) -> Vectors:
-    """The (N, D) float32 vectors of an ``.npz``, under one of the names of ``VECTORS``.
+def npz_vectors(file: Path) -> tuple[Vectors, dict[str, Any]]:
+    """The (N, D) float32 vectors of an ``.npz``, under one of the names of ``VECTORS``; all its arrays.
 
     Raises:
         ConfigError, IntegrityError: as :func:`read_npz`.
     """
-    return _vectors_among(_arrays(file), None, file, "call it X")[1]
+    arrays = _arrays(file)
+    return _vectors_among(arrays, None, file, "call it X")[1], arrays
 
 
 def _arrays(file: Path) -> dict[str, Any]:

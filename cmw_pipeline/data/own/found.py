@@ -12,7 +12,7 @@ from cmw_pipeline.types import Images, Vectors
 ROLES = ("label", "path", "split", "trusted", "clean_label", "group", "id")
 """Columns of :class:`Found`, those that are there."""
 _LABELS = ("label", "labels", "class", "target")
-_USUAL = {
+USUAL = {
     "label": (*_LABELS, "y"),
     "path": ("path", "file_name", "filename", "file", "image_path"),
     "split": ("split",),
@@ -56,7 +56,7 @@ class Columns:
             asked = getattr(self, role)
             if asked is not None and asked not in names:
                 raise ConfigError(f"{place}: no column {asked!r}; there are {_listed(names)}")
-            name = asked or next((name for name in _USUAL[role] if name in names and name not in taken), None)
+            name = asked or next((name for name in USUAL[role] if name in names and name not in taken), None)
             if name is not None:
                 found[role] = name
         if "label" not in found:

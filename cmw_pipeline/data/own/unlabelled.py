@@ -2,9 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from cmw_pipeline.data.own.arrays import npz_vectors
 from cmw_pipeline.data.own.folders import PICTURES
+from cmw_pipeline.data.own.found import USUAL
 from cmw_pipeline.data.own.look import not_finite, refuse
 from cmw_pipeline.data.own.tables import SUFFIXES, counted, named_vectors, read_frame
 from cmw_pipeline.errors import ConfigError
@@ -22,7 +26,7 @@ def picture_files(place: Path) -> list[Path]:
         files = [file for file in found if file.name.lower().endswith(PICTURES)]
     elif place.suffix in SUFFIXES:
         frame = read_frame(place)
-        column = next((name for name in ("path", "file_name", "filename", "file") if name in frame), None)
+        column = next((name for name in USUAL["path"] if name in frame), None)
         if column is None:
             raise ConfigError(f"{place}: no column of pictures", "call it path")
         files = [place.parent / str(path) for path in frame[column]]
@@ -33,8 +37,10 @@ def picture_files(place: Path) -> list[Path]:
     return files
 
 
-def vector_rows(place: Path, features: tuple[str, ...]) -> Vectors:
-    """(n, D) of an ``.npz``, or of the columns of a table that are called ``features``.
+def vector_rows(place: Path, features: tuple[str, ...]) -> tuple[Vectors, list[str]]:
+    """(n, D) of an ``.npz``, or of the columns of a table that are called ``features``; the samples' names.
+
+    A sample's name is its ``id``, where there are such, or else its row's number from 0 on.
 
     Raises:
         ConfigError: no such file or column, or a column of something else than numbers.
@@ -43,11 +49,17 @@ def vector_rows(place: Path, features: tuple[str, ...]) -> Vectors:
     if not place.is_file():
         raise ConfigError(f"{place}: no such file")
     first, unit = 0, "row"
+    columns: dict[str, Any] | pd.DataFrame
     if place.suffix == ".npz":
-        vectors = npz_vectors(place)
+        vectors, columns = npz_vectors(place)
     elif not features:
         raise ConfigError(f"{place}: the classifier takes vectors without names", "give an .npz with X")
     else:
-        vectors, (first, unit) = named_vectors(read_frame(place), features, place), counted(place)
+        columns = frame = read_frame(place)
+        vectors, (first, unit) = named_vectors(frame, features, place), counted(place)
     refuse(not_finite(vectors, features), len(vectors), place, first, unit, "mend them, or take them out")
-    return vectors
+    rows = range(len(vectors))
+    ids = next((columns[name] for name in USUAL["id"] if name in columns and name not in features), rows)
+    if len(ids) != len(rows):
+        raise ConfigError(f"{place}: {len(ids)} ids of {len(rows)} samples")
+    return vectors, [str(name) for name in ids]
