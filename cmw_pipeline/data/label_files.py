@@ -58,9 +58,9 @@ def read_label_file(file: Path, num_classes: int, entry: str | None = None) -> t
         ".pt": lambda file: _pt(file, entry),
     }
     reader = readers.get(file.suffix)
-    if not file.is_file():
+    if not file.exists():
         raise ConfigError(f"{file}: no such file")
-    if reader is None:
+    if reader is None or not file.is_file():
         raise ConfigError(f"{file}: expected a label file ending in {', '.join(readers)}")
     with system_faults(file):
         size = file.stat().st_size
