@@ -226,12 +226,15 @@ def with_dataset(params: "Params", name: str, source: str) -> "Params":
 
 @main.command(epilog="Example: cmw predict audit/my-pictures new-pictures")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("path", type=click.Path(path_type=Path))
-def predict(run: Path, path: Path) -> None:
+@click.argument("place", metavar="PATH", type=click.Path(path_type=Path))
+@click.option("--path", help="Column of pictures, where it has another name.")
+@click.option("--id", "id_", metavar="TEXT", help="Column or array of what the samples are called.")
+def predict(run: Path, place: Path, path: str | None, id_: str | None) -> None:
     """Say what the classifier of an audit makes of new samples: CSV, one line a sample.
 
     RUN is the folder of an audit. PATH is a picture, a folder of pictures, a table of paths or features, or
-    an .npz of vectors; the column or array `id` says what its rows are called.
+    an .npz of vectors. Without --id pictures are called by their paths, and vectors by the column `id` or
+    else by their number from 0 on.
     """
     import csv
 
@@ -241,10 +244,11 @@ def predict(run: Path, path: Path) -> None:
     model = load_classifier(run)
     values: Any
     if model.view.kind == "vectors":
-        values, names = vector_rows(path, model.features)
+        if path:
+            raise ConfigError(f"{run}: the classifier takes vectors, not pictures", "leave out --path")
+        values, names = vector_rows(place, model.features, id_)
     else:
-        values = picture_files(path)
-        names = [str(file) for file in values]
+        values, names = picture_files(place, path, id_)
     said = model.probabilities(values)
     lines = csv.writer(sys.stdout, lineterminator="\n")
     lines.writerow(["sample", "label", "probability"])

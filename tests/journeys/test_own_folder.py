@@ -44,6 +44,11 @@ def test_a_newcomer_with_a_folder(folder):
     assert json.loads((out / "audit.json").read_text())["certificate"]["wrong"] == 5
     code, said = cmw("predict", "audit/my-pictures", "new-pictures")
     assert code == 0 and said.count("dark") + said.count("bright") >= 30
+    Path("new.csv").write_text("picture,scan\nnew-pictures/4.png,first\nnew-pictures/2.png,second\n")
+    _, said = cmw("predict", "audit/my-pictures", "new.csv", "--path", "picture", "--id", "scan")
+    assert [line.split(",")[0] for line in said.splitlines()] == ["sample", "first", "second"]
+    code, said = cmw("predict", "audit/my-pictures", "new-pictures", "--id", "scan")
+    assert code == 2 and "not a table, so it has no column 'scan'" in said
     made("import", "my-pictures", "--name", "mine")
     assert "mine: 6 cells" in cmw("check")[1]
     (folder / "my-pictures" / "dark" / "3.png").unlink(missing_ok=True)
@@ -67,6 +72,12 @@ def test_columns_of_text_become_a_feature_for_each_value(tmp_path, monkeypatch):
     frame.assign(text=[f"word {row}" for row in range(90)]).to_csv("t.csv", index=False)
     code, said = cmw("audit", "t.csv")
     assert code == 2 and "column 'text' is text of 90 values; at most 50 become features" in said
+    assert "--id text" in said
+    made("audit", "t.csv", "--id", "text", "--fast", "--out", "named")
+    lines = cmw("predict", "named", "t.csv", "--id", "text")[1].splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == [f"word {row}" for row in range(90)]
+    code, said = cmw("predict", "named", "t.csv", "--id", "word")
+    assert code == 2 and "no column 'word'; there are colour, label, text" in said
     frame.assign(x=["abc", *frame["x"][1:]]).to_csv("t.csv", index=False)
     code, said = cmw("audit", "t.csv")
     assert code == 2 and "column 'x' holds 'abc', which is no number" in said

@@ -55,13 +55,13 @@ class Columns:
         for role in ROLES:
             asked = getattr(self, role)
             if asked is not None and asked not in names:
-                raise ConfigError(f"{place}: no column {asked!r}; there are {_listed(names)}")
+                raise ConfigError(f"{place}: no column {asked!r}; there are {listed(names)}")
             name = asked or next((name for name in USUAL[role] if name in names and name not in taken), None)
             if name is not None:
                 found[role] = name
         if "label" not in found:
             hint = "name it: --label COLUMN"
-            raise ConfigError(f"{place}: no column of labels; there are {_listed(names)}", hint)
+            raise ConfigError(f"{place}: no column of labels; there are {listed(names)}", hint)
         return found
 
 
@@ -84,7 +84,8 @@ class Found:
     unit: str = "row"
 
 
-def _listed(names: list[str], most: int = 12) -> str:
+def listed(names: list[str], most: int = 12) -> str:
+    """Names of columns for a message, not too many of them."""
     shown = ", ".join(names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 

@@ -8,39 +8,51 @@ import pandas as pd
 
 from cmw_pipeline.data.own.arrays import npz_vectors
 from cmw_pipeline.data.own.folders import PICTURES
-from cmw_pipeline.data.own.found import USUAL
+from cmw_pipeline.data.own.found import USUAL, listed
 from cmw_pipeline.data.own.look import not_finite, refuse
 from cmw_pipeline.data.own.tables import SUFFIXES, counted, named_vectors, read_frame
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.types import Vectors
 
 
-def picture_files(place: Path) -> list[Path]:
-    """A picture, the pictures anywhere in a folder, or those that a table's ``path`` column names.
+def picture_files(
+    place: Path, path: str | None = None, id_: str | None = None
+) -> tuple[list[Path], list[str]]:
+    """A picture, the pictures anywhere in a folder, or those that a table's column ``path`` names.
+
+    Each has a name: its path, or what the table's column ``id_`` says.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or no such column.
     """
-    if place.is_dir():
-        found = [Path(at) / name for at, _, names in sorted(os.walk(place)) for name in sorted(names)]
-        files = [file for file in found if file.name.lower().endswith(PICTURES)]
-    elif place.suffix in SUFFIXES:
+    if place.suffix in SUFFIXES and not place.is_dir():
         frame = read_frame(place)
-        column = next((name for name in USUAL["path"] if name in frame), None)
+        names = [str(name) for name in frame]
+        column = _column("path", path, names, place)
         if column is None:
-            raise ConfigError(f"{place}: no column of pictures", "call it path")
-        files = [place.parent / str(path) for path in frame[column]]
+            raise ConfigError(f"{place}: no column of pictures", "say which: --path COLUMN")
+        files = [place.parent / str(file) for file in frame[column]]
+        named = frame[_column("id", id_, names, place)] if id_ else files
     else:
-        files = [place] if place.is_file() else []
+        if path or id_:
+            raise ConfigError(f"{place}: not a table, so it has no column {path or id_!r}")
+        files = named = _pictures_below(place)
     if not files:
         raise ConfigError(f"{place}: no pictures")
-    return files
+    return files, [str(name) for name in named]
 
 
-def vector_rows(place: Path, features: tuple[str, ...]) -> tuple[Vectors, list[str]]:
+def _pictures_below(place: Path) -> list[Path]:
+    if not place.is_dir():
+        return [place] if place.is_file() else []
+    found = [Path(at) / name for at, _, names in sorted(os.walk(place)) for name in sorted(names)]
+    return [file for file in found if file.name.lower().endswith(PICTURES)]
+
+
+def vector_rows(place: Path, features: tuple[str, ...], id_: str | None = None) -> tuple[Vectors, list[str]]:
     """(n, D) of an ``.npz``, or of the columns of a table that are called ``features``; the samples' names.
 
-    A sample's name is its ``id``, where there are such, or else its row's number from 0 on.
+    A sample's name is what the column ``id_`` or one usual for ids says, or else its row's number from 0 on.
 
     Raises:
         ConfigError: no such file or column, or a column of something else than numbers.
@@ -59,7 +71,16 @@ def vector_rows(place: Path, features: tuple[str, ...]) -> tuple[Vectors, list[s
         vectors, (first, unit) = named_vectors(frame, features, place), counted(place)
     refuse(not_finite(vectors, features), len(vectors), place, first, unit, "mend them, or take them out")
     rows = range(len(vectors))
-    ids = next((columns[name] for name in USUAL["id"] if name in columns and name not in features), rows)
+    others = [str(name) for name in columns if name == id_ or name not in features]
+    column = _column("id", id_, others, place)
+    ids = rows if column is None else columns[column]
     if len(ids) != len(rows):
         raise ConfigError(f"{place}: {len(ids)} ids of {len(rows)} samples")
     return vectors, [str(name) for name in ids]
+
+
+def _column(role: str, asked: str | None, columns: list[str], place: Path) -> str | None:
+    """The column that was asked for, or the one that is usual for a role; None: there is none."""
+    if asked is not None and asked not in columns:
+        raise ConfigError(f"{place}: no column {asked!r}; there are {listed(columns)}")
+    return asked or next((name for name in USUAL[role] if name in columns), None)
