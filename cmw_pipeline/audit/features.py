@@ -54,9 +54,11 @@ def choose_view(data: OwnData, backbone: str) -> View:
     """The view that ``--backbone`` asks for: auto, none, or a file of EfficientNet-Lite0's weights.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: there is no such file, or one is given where samples are vectors.
     """
     if data.vectors is not None:
+        if backbone not in ("auto", "none"):
+            raise ConfigError(f"the samples are vectors, which {backbone} cannot see", "leave out --backbone")
         return View("vectors")
     small = data.images is not None and min(data.images.shape[1:3]) < _LEAST
     file = _packaged() if backbone == "auto" else Path(backbone)

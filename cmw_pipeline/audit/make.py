@@ -1,6 +1,7 @@
 """The whole of an audit: of a dataset on disk, or of arrays in a program."""
 
 import importlib.metadata
+import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -90,6 +91,7 @@ def audit_data(
     workers: int = 0,
     review: Review | None = None,
     name: str = "arrays",
+    again: Sequence[str] = (),
 ) -> Audit:
     """Audit a dataset, and write what was found into ``out``.
 
@@ -103,6 +105,7 @@ def audit_data(
         workers: processes that decode pictures.
         review: what a person said, for the certificate.
         name: what the report calls the dataset.
+        again: options that the next command has to repeat, besides those of ``asked`` and ``backbone``.
 
     Raises:
         Preempted: ``stop`` was set; the same call continues.
@@ -121,6 +124,7 @@ def audit_data(
     last = classifier(data, samples, found, way, listed, stop)
     about = _notes(data, found, way, view, asked) | {
         "name": name,
+        "options": shlex.join([*_options(asked, backbone), *again]),
         "out": None if out is None else str(out),
         "classifier": "all rows" if last is found.main else "rows outside the list",
         "test_accuracy": last.state.records[-1]["scores"].get(TEST, {}).get("ema_accuracy"),
@@ -137,6 +141,14 @@ def audit_data(
             save_weighting(out / WEIGHTING, function.net, groups, {"run": "audit"}, normalisation)
         result.write(out)
     return result
+
+
+def _options(asked: Asked, backbone: str) -> list[str]:
+    """How the command asks for the same."""
+    words, usual = [] if asked.folds else ["--fast"], Asked()
+    words += [] if backbone == "auto" else ["--backbone", backbone]
+    words += [] if asked.method == usual.method else ["--method", asked.method]
+    return words + ([] if asked.seed == usual.seed else ["--seed", str(asked.seed)])
 
 
 def learned_function(main: Fit) -> WeightingFunction | None:
@@ -178,6 +190,7 @@ def _result(
         notes=notes,
         picture=picture_of(data),
         known=known,
+        reviewed=None if review is None else review.marked,
     )
 
 

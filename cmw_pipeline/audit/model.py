@@ -112,6 +112,9 @@ def load_classifier(path: str | Path) -> Classifier:
         IntegrityError: no such folder, or its files do not belong together.
     """
     folder = Path(path) / FOLDER if (Path(path) / FOLDER).is_dir() else Path(path)
+    if not (folder / CARD).exists():
+        hint = "give the folder that `cmw audit` made: audit/NAME"
+        raise IntegrityError(f"{path}: not a classifier of an audit: no {CARD}", hint)
     try:
         card = json.loads(plain(folder / CARD).read_text(encoding="utf-8"))
         tensors = load_file(plain(folder / TENSORS))

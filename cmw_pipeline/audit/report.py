@@ -24,7 +24,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from cmw_pipeline.audit.drawings import chart, heat, recall
-from cmw_pipeline.audit.result import Audit, Picture
+from cmw_pipeline.audit.result import REVIEW_COLUMNS, Audit, Picture
 
 MAX_ROWS = 50_000
 """Rows of the list in the page, the most suspicious ones; every row is in ``suspects.csv``."""
@@ -116,7 +116,7 @@ def _count(number: int) -> str:
 
 
 def _rows(audit: Audit) -> dict[str, Any]:
-    """Columns of the list, class names by number."""
+    """Columns of the list, class names by number; and the marks of the review before."""
     suspects = audit.suspects
     rows = suspects[(suspects["rank"] <= MAX_ROWS) | suspects["sampled"]]
     names = list(dict.fromkeys([*audit.classes["name"], *rows["given"], *rows["suggested"]]))
@@ -126,11 +126,12 @@ def _rows(audit: Audit) -> dict[str, Any]:
     return {
         "names": names,
         "reasons": reasons,
-        **{column: rows[column].tolist() for column in ("id", "path", "rank")},
+        **{column: rows[column].tolist() for column in ("id", "path", "rank", "content")},
         **{column: rows[column].map(number).tolist() for column in ("given", "suggested")},
         **{column: _numbers(rows[column]) for column in ("margin", "loss", "weight")},
         **{column: rows[column].astype(int).tolist() for column in ("in_list", "sampled")},
         "why": rows["why"].map(reason).tolist(),
+        "before": [] if audit.reviewed is None else audit.reviewed[list(REVIEW_COLUMNS)].to_dict("records"),
     }
 
 

@@ -26,11 +26,13 @@ SUSPECT_COLUMNS = {
     "in_list": "bool",
     "sampled": "bool",
     "why": "string",
+    "content": "string",
 }
 """One row a training sample, the most suspicious first. ``id``: its row in the dataset. ``path``: below the
 dataset's folder, or its own name; empty without one. ``rank``: from 1. ``margin``: prior-adjusted trajectory
 margin. ``loss``: cross-entropy with the given label out of fold, null without folds. ``weight``: what the
-learned function gives it. ``sampled``: drawn at random from the list, for the review that certifies it."""
+learned function gives it. ``sampled``: drawn at random from the list, for the review that certifies it.
+``content``: of the sample, see :func:`short`."""
 CLASS_COLUMNS = {
     "name": "string",
     "count": "int64",
@@ -57,10 +59,19 @@ each other."""
 KNOWN_COLUMNS = {"rank": "int64", "wrong": "bool", "precision": "float64", "recall": "float64"}
 """One row a sample whose clean label is known, in the order of the ranks: whether its given label is wrong,
 and the share of wrong labels among these rows down to this one, and of all wrong ones that they have."""
-REVIEW_COLUMNS = {"id": "int64", "verdict": "string", "label": "string", "sampled": "bool"}
+REVIEW_COLUMNS = {
+    "id": "int64",
+    "verdict": "string",
+    "label": "string",
+    "sampled": "bool",
+    "given": "string",
+    "content": "string",
+}
 """``reviewed.csv``, which a person makes of the list. ``verdict``: y (the given label is wrong), n (it is
 right), skip, or empty (not looked at). ``label``: after y, the right label; empty: not known, and the row is
-left out of training. Every ``sampled`` row of the list stands in it, looked at or not."""
+left out of training. Every ``sampled`` row of the list stands in it, looked at or not. By ``content`` a row
+is found again in data that have changed since; ``given`` is the label that the verdict is about. A file
+written by hand may do without these two."""
 
 Picture: TypeAlias = npt.NDArray[np.uint8]
 """(H, W, 3)."""
@@ -84,6 +95,8 @@ class Audit:
     """The picture of a sample, by its id; None where samples are vectors."""
     known: pd.DataFrame | None = None
     """How right the ranking is, where clean labels are known; None where they are not."""
+    reviewed: pd.DataFrame | None = None
+    """Marks of the review that it was made with, which the next ``reviewed.csv`` repeats."""
 
     @property
     def listed(self) -> pd.DataFrame:
@@ -107,6 +120,11 @@ class Audit:
             write_text(folder / f"{name}.csv", frame.to_csv(index=False))
         summary = {"verdict": self.verdict, **self.notes}
         write_text(folder / "audit.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+
+
+def short(content: "pd.Series[str]") -> "pd.Series[str]":
+    """Twelve digits of what tells equal samples, behind a letter: to spreadsheets no number."""
+    return "x" + content.str[:12]
 
 
 def transition_rows(transition: Floats, names: list[str]) -> pd.DataFrame:

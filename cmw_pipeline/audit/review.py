@@ -1,6 +1,7 @@
 """What a person found of the suspects: labels to replace, rows to trust, and a certificate of the list."""
 
 import dataclasses
+import logging
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cmw_pipeline.audit.result import REVIEW_COLUMNS
+from cmw_pipeline.audit.result import REVIEW_COLUMNS, short
 from cmw_pipeline.audit.scores import certified_precision
 from cmw_pipeline.config.plain_files import plain
 from cmw_pipeline.data.own import OwnData
@@ -19,6 +20,8 @@ from cmw_pipeline.types import UNUSED
 
 WRONG, RIGHT, SKIP, UNSEEN = "y", "n", "skip", ""
 CONFIDENCE = 0.95
+_NEEDED = ("id", "verdict", "label", "sampled")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,43 +47,88 @@ class Review:
         """Rows of the random sample that nobody has looked at yet."""
         return int((self.rows["sampled"] & (self.rows["verdict"] == UNSEEN)).sum())
 
+    @property
+    def marked(self) -> pd.DataFrame:
+        """What was said of labels; of the next list no row of it is a random sample."""
+        return self.rows[self.rows["verdict"].isin([WRONG, RIGHT])].assign(sampled=False)
+
 
 def read_review(file: Path, data: OwnData) -> Review:
     """Read ``reviewed.csv``.
 
+    Rows that have moved since are found by their content; what is said of rows that are gone is left out.
+
     Raises:
         ConfigError: no such file.
-        IntegrityError: not of its form, or of another dataset; names the line.
+        IntegrityError: not of its form, of another dataset, or of labels that have changed; names the line.
     """
+    frame = _read(file)
+    for line, row in enumerate(frame.to_dict("records"), 2):
+        if problem := _problem(row, len(data.rows), data.class_names):
+            raise IntegrityError(f"{file}: line {line}: {problem}")
+    frame["sampled"] = frame["sampled"].str.lower().isin(["true", "1"])
+    frame["id"] = _found_again(frame, data.rows["content"])
+    if gone := int((frame["id"] < 0).sum()):
+        log.info("%s: %d of its %d rows are not found in the data", file, gone, len(frame))
+    frame = frame[frame["id"] >= 0]
+    if frame["id"].duplicated().any():
+        again = frame["id"][frame["id"].duplicated()].iloc[0]
+        raise IntegrityError(f"{file}: the id {again} stands there twice")
+    return Review(_of_labels(frame, data, file))
+
+
+def _read(file: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(plain(file), dtype=str, keep_default_na=False, **csv_ways(file))
+        frame: pd.DataFrame = pd.read_csv(plain(file), dtype=str, keep_default_na=False, **csv_ways(file))
     except FileNotFoundError:
         hint = "save the review in the report, and name that file"
         raise ConfigError(f"{file}: no such file", hint) from None
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise IntegrityError(f"{file}: not a CSV file: {reason}") from None
-    if missing := [name for name in REVIEW_COLUMNS if name not in frame]:
-        raise IntegrityError(f"{file}: no column {missing[0]!r}; expected {', '.join(REVIEW_COLUMNS)}")
-    names = data.class_names
-    for line, row in enumerate(frame.to_dict("records"), 2):
-        if problem := _problem(row, len(data.rows), names):
-            raise IntegrityError(f"{file}: line {line}: {problem}")
-    if frame["id"].duplicated().any():
-        again = frame["id"][frame["id"].duplicated()].iloc[0]
-        raise IntegrityError(f"{file}: the id {again} stands there twice")
-    sampled = frame["sampled"].str.lower().isin(["true", "1"])
-    return Review(frame[list(REVIEW_COLUMNS)].assign(id=frame["id"].astype(int), sampled=sampled))
+    if missing := [name for name in _NEEDED if name not in frame]:
+        raise IntegrityError(f"{file}: no column {missing[0]!r}; expected {', '.join(_NEEDED)}")
+    frame["verdict"] = frame["verdict"].str.lower()
+    return frame.reindex(columns=list(REVIEW_COLUMNS), fill_value="")
 
 
 def _problem(row: dict[Hashable, Any], count: int, names: tuple[str, ...]) -> str | None:
-    if not row["id"].isdecimal() or int(row["id"]) >= count:
+    if not row["id"].isdecimal() or (int(row["id"]) >= count and not row["content"]):
         return f"id {row['id']!r}; expected a row of the dataset, 0 to {count - 1}"
     if row["verdict"] not in (WRONG, RIGHT, SKIP, UNSEEN):
         return f"verdict {row['verdict']!r}; expected y, n, skip, or nothing"
     if row["verdict"] == WRONG and row["label"] and row["label"] not in names:
         return f"label {row['label']!r} is no class; there are {', '.join(names[:12])}"
     return None
+
+
+def _found_again(frame: pd.DataFrame, content: "pd.Series[str]") -> "pd.Series[int]":
+    """The row that each line is about: where it was, or else the only one of its content, or else -1."""
+    now = short(content)
+    alone = now[~now.duplicated(keep=False)]
+    moved = frame["content"].map(pd.Series(alone.index, index=alone))
+    ids = frame["id"].astype(int)
+    stays = (frame["content"] == "") | (ids.map(now) == frame["content"])
+    return ids.where(stays, moved.fillna(-1)).astype(int)
+
+
+def _of_labels(frame: pd.DataFrame, data: OwnData, file: Path) -> pd.DataFrame:
+    """The lines, each with the content of its row and the label that it is about.
+
+    Raises:
+        IntegrityError: a row has another label now, and not the one that the review gave it.
+    """
+    now = np.array(data.class_names, dtype=object)[data.labels[frame["id"]]]
+    given = frame["given"].where(frame["given"] != "", now)
+    another = frame["verdict"].isin([WRONG, RIGHT]) & (given != now) & (frame["label"] != now)
+    if another.any():
+        line = frame.index[another][0]
+        what = f"the label {given[line]!r} was reviewed, and now it is {now[another][0]!r}"
+        raise IntegrityError(
+            f"{file}: line {line + 2}: {what}", "audit the data as they are, or drop the line"
+        )
+    content = short(data.rows["content"]).iloc[frame["id"]].to_numpy()
+    return frame.assign(given=given, content=content)
 
 
 def reviewed(data: OwnData, review: Review) -> OwnData:

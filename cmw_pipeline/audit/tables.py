@@ -10,6 +10,7 @@ from cmw_pipeline.audit.result import (
     CURVE_COLUMNS,
     KNOWN_COLUMNS,
     SUSPECT_COLUMNS,
+    short,
 )
 from cmw_pipeline.audit.run import Findings
 from cmw_pipeline.audit.scores import ConfidentJoint, class_counts, list_length, prior_margin
@@ -53,6 +54,7 @@ def suspect_table(data: OwnData, found: Findings, trusted: npt.NDArray[np.bool_]
             "in_list": place < length,
             "sampled": np.isin(place, drawn),
             "why": np.array(_why(found, suggested, trusted, names), dtype=object)[order],
+            "content": short(data.rows["content"]).to_numpy()[found.rows][order],
         }
     )
     return frame.astype(SUSPECT_COLUMNS)

@@ -82,13 +82,16 @@ def audit(
     if (declared := _declared(place)) is not None:
         click.echo(_page(ctx, declared))
         return
+    again = _said_again(out, options)
     data = _data(ctx, place, options, seed)
     said = None if review is None else read_review(review, data)
     if said is not None:
         data = reviewed(data, said)
     folder = out or Path("audit", _plain(place))
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: no folder", "name one for the results: --out FOLDER")
     asked = Asked(method, 0 if fast else 5, seed)
-    found = _audited(data, asked, folder, place, backbone, said)
+    found = _audited(data, asked, folder, place, backbone, said, again)
     click.echo(found.verdict)
     click.echo(f"{folder / 'report.html'}")
     noise, listed = found.notes["noise"], found.notes["listed"]
@@ -134,7 +137,18 @@ def _plain(path: str) -> str:
     return place.resolve().stem if place.exists() else path.replace("/", "-")
 
 
-def _audited(data: "OwnData", asked: Any, folder: Path, name: str, backbone: str, said: Any) -> "Audit":
+def _said_again(out: Path | None, options: dict[str, Any]) -> list[str]:
+    """The options that the next command, with a review, has to repeat."""
+    words = [] if out is None else ["--out", str(out)]
+    for name in _COLUMNS:
+        if options[name] is not None:
+            words += ["--" + name.replace("_", "-"), options[name]]
+    return words + ["--skip-bad"] * options["skip_bad"]
+
+
+def _audited(
+    data: "OwnData", asked: Any, folder: Path, name: str, backbone: str, said: Any, again: list[str]
+) -> "Audit":
     from cmw_pipeline.audit.make import WORK, audit_data
     from cmw_pipeline.audit.report import render
     from cmw_pipeline.io.atomic import write_text
@@ -152,6 +166,7 @@ def _audited(data: "OwnData", asked: Any, folder: Path, name: str, backbone: str
             workers=decode_workers(),
             review=said,
             name=name,
+            again=again,
         )
     write_text(folder / "report.html", render(found))
     return found

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from cmw_pipeline.audit.report import render, visible
-from cmw_pipeline.audit.result import REVIEW_COLUMNS
+from cmw_pipeline.audit.result import REVIEW_COLUMNS, short
 from cmw_pipeline.audit.review import read_review, reviewed
 from cmw_pipeline.data.own import own_arrays
 from tests.support.chromium import chromium, missing, opened
@@ -241,7 +241,13 @@ def test_review_by_keyboard_from_the_first_key_to_the_file(show):
     assert list(frame) == list(REVIEW_COLUMNS)
     said = {"y": "y", "n": "n", "s": "skip"}
     expected = {
-        str(row.id): (said[key], row.suggested if key == "y" else "", str(row.sampled))
+        str(row.id): (
+            said[key],
+            row.suggested if key == "y" else "",
+            str(row.sampled),
+            row.given,
+            row.content,
+        )
         for key, row in zip("ynsyny", order.itertuples(), strict=False)
     }
     assert frame.set_index("id").apply(tuple, axis=1).to_dict() == expected
@@ -260,6 +266,7 @@ def test_saved_review_is_what_the_audit_reads(show, tmp_path):
     audit = made_up(120, HOSTILE, listed=12, sampled=6)
     audit.suspects["id"] //= 3
     data = own_arrays(np.eye(120, dtype=np.float32), audit.suspects["given"].tolist())
+    audit.suspects["content"] = short(data.rows["content"]).to_numpy()
     seen = show(audit)
     seen.press("r", *"yyynsyyyyyyy", "Escape")
     file = tmp_path / "reviewed.csv"
@@ -271,6 +278,45 @@ def test_saved_review_is_what_the_audit_reads(show, tmp_path):
     wrong = audit.listed.set_index("id").loc[review.rows.loc[review.rows["verdict"] == "y", "id"]]
     names = np.array(data.class_names, dtype=object)
     assert names[reviewed(data, review).labels[wrong.index]].tolist() == wrong["suggested"].tolist()
+
+
+def test_the_file_of_a_second_review_holds_the_first_one_too(show):
+    audit = made_up(sampled=2)
+    first = pd.DataFrame(
+        [(999, "y", "bird", False, "cat", "xa"), (0, "n", "", False, "cat", "xb")],
+        columns=list(REVIEW_COLUMNS),
+    )
+    seen = show(dataclasses.replace(audit, reviewed=first))
+    assert "2 of the review before are kept" in seen.evaluate("one('#progress').textContent")
+    seen.press("r", "y", "Escape")
+    drawn = audit.suspects[audit.suspects["sampled"]].iloc[0]
+    frame = saved(seen)
+    assert frame["id"].tolist()[2:] == ["999", "0"]
+    assert frame.iloc[2].tolist() == ["999", "y", "bird", "False", "cat", "xa"]
+    assert marks(frame)[:1] == [(str(drawn["id"]), "y", drawn["suggested"])]
+
+
+@pytest.mark.parametrize(
+    ("key", "chosen", "expected"),
+    [
+        ("n", None, ("y", "cat")),
+        ("y", "bird", ("y", "bird")),
+        ("y", "dog", ("n", "")),
+        ("s", None, ("y", "cat")),
+    ],
+)
+def test_a_row_that_is_marked_again_keeps_the_label_that_the_data_have(show, key, chosen, expected):
+    """Row 0 was labelled dog, the first review said cat, and the audit has it as cat."""
+    first = pd.DataFrame([(0, "y", "cat", False, "dog", "xb")], columns=list(REVIEW_COLUMNS))
+    seen = show(dataclasses.replace(made_up(sampled=0), reviewed=first))
+    seen.press("r")
+    assert seen.evaluate("one('#given').textContent") == "cat"
+    if chosen:
+        seen.page.select_option("#label", label=chosen)
+        seen.page.focus("#review .card")
+    seen.press(key, "Escape")
+    line = saved(seen).iloc[0]
+    assert (line["verdict"], line["label"], line["given"], line["content"]) == (*expected, "dog", "xb")
 
 
 def test_a_mark_can_be_taken_back_and_made_again(show):

@@ -20,8 +20,8 @@ HOSTILE = 'a "b", <script>\n=1+1'
 
 def example(**changes):
     suspects = [
-        (1, HOSTILE, "cat", HOSTILE, 1, 2.5, 3.25, 0.125, True, True, "seen as another"),
-        (0, "", "cat", "cat", 2, -1.0, np.nan, 0.75, False, False, ""),
+        (1, HOSTILE, "cat", HOSTILE, 1, 2.5, 3.25, 0.125, True, True, "seen as another", "x3fa9"),
+        (0, "", "cat", "cat", 2, -1.0, np.nan, 0.75, False, False, "", "x77e1"),
     ]
     classes = [
         ("cat", 2, 0, 1, 0.5, 0.25, 0.75, 0.0, 0.0, 0.0, "look at it"),

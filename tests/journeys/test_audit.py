@@ -1,6 +1,9 @@
 """An audit from end to end, on vectors small enough to take seconds."""
 
+import html
 import json
+import re
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -8,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from cmw_pipeline.audit import Audit, audit, load_classifier
-from cmw_pipeline.audit.result import REVIEW_COLUMNS
 from cmw_pipeline.cli import main
 from cmw_pipeline.errors import ConfigError, IntegrityError
 
@@ -191,7 +193,7 @@ def test_a_review_replaces_labels_and_certifies_the_list(stored, tmp_path):
         "label": np.where(wrong, names(true[drawn["id"]]), ""),
         "sampled": True,
     }
-    pd.DataFrame(rows)[list(REVIEW_COLUMNS)].to_csv(tmp_path / "reviewed.csv", index=False)
+    pd.DataFrame(rows).to_csv(tmp_path / "reviewed.csv", index=False)
     done = cmw(
         "audit",
         folder / "own.npz",
@@ -208,6 +210,25 @@ def test_a_review_replaces_labels_and_certifies_the_list(stored, tmp_path):
     assert 0 < certificate["precision_at_least"] < wrong.mean()
     after = pd.read_csv(tmp_path / "out" / "suspects.csv").set_index("id").loc[drawn["id"]]
     assert (after["given"].to_numpy() == names(true)[drawn["id"]]).all() and not after["in_list"].any()
+
+
+def test_a_report_names_the_whole_command_that_takes_its_review(stored, tmp_path):
+    file, out = stored[0] / "own.npz", tmp_path / "my out"
+    words = ("audit", file, "--fast", "--seed", "3", "--method", "erm", "--label", "y", "--skip-bad")
+    assert cmw(*words, "--out", out).exit_code == 0
+    text = html.unescape((out / "report.html").read_text())
+    command = re.search(r"<code>cmw (audit .* --review reviewed.csv)</code>", text)[1]
+    assert set(shlex.split(command)) == {*map(str, words), "--out", str(out), "--review", "reviewed.csv"}
+
+
+def test_where_results_cannot_be_or_pictures_are_not_is_said_before_anything_is_trained(stored, tmp_path):
+    file = stored[0] / "own.npz"
+    done = cmw("audit", file, "--out", file)
+    assert done.exit_code == 2 and "own.npz: no folder" in done.stderr
+    done = cmw("audit", file, "--out", tmp_path / "out", "--backbone", "weights.pt")
+    assert done.exit_code == 2 and "the samples are vectors, which weights.pt cannot see" in done.stderr
+    done = cmw("predict", tmp_path, file)
+    assert done.exit_code == 3 and "no card.json" in done.stderr and "audit/NAME" in done.stderr
 
 
 def test_classes_of_one_sample_each_are_ranked_and_not_estimated(tmp_path):

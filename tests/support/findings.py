@@ -39,6 +39,7 @@ NOTES = {
     "device": "cpu",
     "versions": {"torch": "2"},
     "name": "my pictures",
+    "options": "",
     "out": "audit/my pictures",
     "certificate": None,
     "review_unseen": None,
@@ -78,6 +79,7 @@ def made_up(
             "in_list": in_list,
             "sampled": drawn,
             "why": np.where(in_list, "another class fits better", "the given label fits best"),
+            "content": [f"x{3 * r:012d}" for r in rank],
         }
     )
     return Audit(
@@ -91,6 +93,7 @@ def made_up(
         | {
             "train": num_samples,
             "folds": 5 if folds else 0,
+            "options": "" if folds else "--fast",
             "noise": {"value": 0.2, "low": 0.1, "high": 0.3} if folds else None,
         },
         (lambda id_: np.random.default_rng(id_).integers(0, 256, (side, side, 3), np.uint8))

@@ -18,6 +18,7 @@ let cursor = -1; // place in shown
 let queue = []; // rows under review
 let place = 0; // in the queue
 let unsaved = false;
+let before = new Map(); // id: what the review said that this audit was made with
 const pictures = new Map(Array.from(document.images, (image) => [Number(image.dataset.id), image]));
 const storage = `cmw-review-${one("#packed").dataset.key}`;
 
@@ -30,7 +31,7 @@ async function unpack() {
   names = table.names;
   rows = table.id.map((id, i) => {
     const row = { id, verdict: "", label: "" };
-    for (const column of ["path", "rank", "margin", "loss", "weight", "in_list", "sampled"]) row[column] = table[column][i];
+    for (const column of ["path", "rank", "margin", "loss", "weight", "in_list", "sampled", "content"]) row[column] = table[column][i];
     row.path ||= `row ${id}`;
     row.given = names[table.given[i]];
     row.suggested = names[table.suggested[i]];
@@ -38,6 +39,7 @@ async function unpack() {
     row.text = [row.path, row.given, row.suggested, row.why].join("\n").toLowerCase();
     return row;
   });
+  before = new Map(table.before.map((row) => [row.id, row]));
 }
 
 // --- the list
@@ -213,6 +215,7 @@ function tell() {
   const drawn = rows.filter((row) => row.sampled);
   const parts = marked.length ? [`${count(marked.length)} marked`] : [];
   if (drawn.length) parts.push(`${drawn.filter((row) => row.verdict).length} of the ${drawn.length} drawn at random`);
+  if (before.size) parts.push(`${count(before.size)} of the review before are kept`);
   one("#progress").textContent = parts.join(", ");
   for (const button of document.querySelectorAll(".save")) button.disabled = !marked.length;
 }
@@ -232,10 +235,20 @@ function recall() {
 
 const quoted = (text) => (/[",\r\n]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
+// The given label of a row that was reviewed before is the one that the review gave it.
+function whole(row) {
+  const earlier = before.get(row.id);
+  if (!earlier || row.verdict === "skip") return earlier || row;
+  const right = row.verdict === "y" ? row.label : row.given;
+  return { ...earlier, ...(right === earlier.given ? { verdict: "n", label: "" } : { verdict: "y", label: right }) };
+}
+
 function csv() {
-  const kept = rows.filter((row) => row.verdict || row.sampled);
-  const lines = kept.map((row) => [row.id, row.verdict, quoted(row.label), row.sampled ? "True" : "False"].join(","));
-  return ["id,verdict,label,sampled", ...lines, ""].join("\n");
+  const marked = rows.filter((row) => row.verdict || row.sampled).map(whole);
+  const again = new Set(marked.map((row) => row.id));
+  const kept = [...marked, ...[...before.values()].filter((row) => !again.has(row.id))];
+  const lines = kept.map((row) => [row.id, row.verdict, quoted(row.label), row.sampled ? "True" : "False", quoted(row.given), row.content].join(","));
+  return ["id,verdict,label,sampled,given,content", ...lines, ""].join("\n");
 }
 
 function save() {
