@@ -36,32 +36,39 @@ def method_options(method: str, epochs: int, batch_size: int) -> Options:
 
 
 def recipe_for(view: View, samples: Samples, num_train: int) -> Recipe:
-    """A linear layer on what a frozen network or an embedding gives, a hidden layer on a table's vectors.
+    """The recipe of what a view shows of so many samples."""
+    pixels = view.kind == "pixels"
+    body = settings(num_train, None if pixels else samples.channels)
+    if pixels and samples.values.shape[1] >= 32:
+        body["augment"] = {"pad": 4, "pad_mode": "reflect"}
+    return Recipe.model_validate(body)
 
-    On pixels a small network is trained from scratch. Of few samples batches are smaller, so that there are
+
+def settings(num_train: int, length: int | None) -> dict[str, Any]:
+    """A recipe for vectors of so many numbers, or for pictures where there is no length.
+
+    A linear layer on what a frozen network or an embedding gives, a hidden layer on a table's vectors; on
+    pixels a small network is trained from scratch. Of few samples batches are smaller, so that there are
     steps enough in an epoch: five on pixels, of which many more would learn the wrong labels by heart, ten on
     vectors. Of very many samples batches are larger.
     """
-    if view.kind == "pixels":
+    if length is None:
         network: dict[str, Any] = {"name": "small-cnn", "width": 32}
         rate, epochs, steps = 0.1, 30, 5
     else:
-        network, rate = ({"name": "mlp"}, 0.2) if samples.channels < _WIDE else ({"name": "linear"}, 0.1)
+        network, rate = ({"name": "mlp"}, 0.2) if length < _WIDE else ({"name": "linear"}, 0.1)
         epochs, steps = 15, 10
-    side = samples.values.shape[1] if view.kind == "pixels" else 0
-    body = {
+    return {
         "network": network,
         "optimizer": {"lr": rate, "weight_decay": 5e-4},
         "schedule": {"name": "cosine"},
         "epochs": epochs,
-        "batch_size": batch_size(num_train, steps),
+        "batch_size": _batch_size(num_train, steps),
         "ema": _EMA,
-        "augment": {"pad": 4, "pad_mode": "reflect"} if side >= 32 else {},
     }
-    return Recipe.model_validate(body)
 
 
-def batch_size(num_train: int, steps: int) -> int:
+def _batch_size(num_train: int, steps: int) -> int:
     """For so many steps an epoch from 10 to 100, and up to 1000 of half a million samples."""
     few, many = min(max(num_train // steps, 10), 100), min(num_train // 500, 1000)
     return min(max(few, many), num_train)

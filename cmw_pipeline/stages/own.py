@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from cmw_pipeline.audit.ways import settings
 from cmw_pipeline.config.contracts import DatasetRequest, Raw
 from cmw_pipeline.data.layouts import stamp
 from cmw_pipeline.data.own import UNKNOWN, OwnData
@@ -55,15 +56,15 @@ def source_of(data: OwnData) -> str:
 
 
 def parameters(name: str, data: OwnData) -> str:
-    """The text of ``params/NAME.yaml``: the dataset, an audit of it, a table of ERM and CMW-Net-SL."""
+    """The text of ``params/NAME.yaml``: the dataset, an audit of it, a table of ERM and CMW-Net-SL.
+
+    Both are trained as an audit trains.
+    """
     train = data.rows[data.rows["split"] == TRAIN]
     counts: pd.Series[int] = train["label"].value_counts()
-    batch = min(100, len(train))
-    if data.vectors is None:
-        network, picture, epochs = "{name: small-cnn, width: 32}", "    picture: {side: 32, resize: 36}\n", 30
-    else:
-        head = "mlp" if data.vectors.shape[1] < 128 else "linear"
-        network, picture, epochs = f"{{name: {head}}}", "", 15
+    recipe = settings(len(train), None if data.vectors is None else data.vectors.shape[1])
+    network, optimizer, schedule = (_in_braces(recipe[part]) for part in ("network", "optimizer", "schedule"))
+    picture = "    picture: {side: 32, resize: 36}\n" if data.vectors is None else ""
     return f"""\
 # What `cmw import` wrote about the dataset {name}; yours to change.
 
@@ -80,21 +81,21 @@ methods:
   {name}-cmw-net-sl:
     kind: soft-labels
     label: CMW-Net-SL
-    start_epoch: {epochs // 6}
+    start_epoch: {recipe["epochs"] // 6}
     weighting:
       kind: cmw-net
       meta_set: lowest-{min(10, int(counts.min()))}
-      meta_batch: {batch}
+      meta_batch: {recipe["batch_size"]}
       meta_every: 2
       weight_net: {{lr: 1.0e-3}}
 recipes:
   {name}:
     network: {network}
-    optimizer: {{lr: 0.1}}
-    schedule: {{name: cosine}}
-    epochs: {epochs}
-    batch_size: {batch}
-{picture}    ema: 0.97
+    optimizer: {optimizer}
+    schedule: {schedule}
+    epochs: {recipe["epochs"]}
+    batch_size: {recipe["batch_size"]}
+{picture}    ema: {recipe["ema"]}
 audits:
   {name}: {{data: {name}}}
 tables:
@@ -109,3 +110,7 @@ tables:
       - {name}-cmw-net-sl
       recipe: {name}
 """
+
+
+def _in_braces(body: dict[str, object]) -> str:
+    return "{" + ", ".join(f"{name}: {value}" for name, value in body.items()) + "}"

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cmw_pipeline.cli import main
+from cmw_pipeline.config import load
 from cmw_pipeline.config.document import read_document
 from cmw_pipeline.data.raw import read_files, read_labels, read_vectors
 from cmw_pipeline.io.manifests import open_stored
@@ -58,6 +59,15 @@ def test_vectors_go_from_import_to_a_trained_run(project):
     run = right("train", "mine/none/mine-cmw-net-sl/mine/seed0").strip()
     rows = pd.read_parquet(project / run / "rows.parquet")
     assert rows["value"].min() > 80
+
+
+def test_an_average_of_weights_has_steps_enough_even_of_few_samples(project):
+    """Decays of 0.97 leave less than 5% of where the network began: of 72 samples, too."""
+    save_vectors(project / "mine.npz")
+    right("import", "mine.npz")
+    recipe = load(project / "params.yaml").recipes["mine"]
+    steps = recipe.epochs * (72 // recipe.batch_size)
+    assert recipe.ema**steps < 0.05
     right("inject", "mine/sym-0.4")
     assert "training labels look wrong" in right("audit", "mine/sym-0.4", "--fast")
 
