@@ -56,15 +56,6 @@ def keep_probability(kind: str, margin: Floats) -> Floats:
     return d**3 if kind == "type2" else (d**3 + d**2 + d) / 3
 
 
-def expected_level(kind: str, posterior: npt.NDArray[np.floating], labels: Labels, factor: float) -> float:
-    """The expected share of new labels that differ from the dataset's; a teacher's mistakes count too.
-
-    It is ``highest + slope / factor``, see :func:`solve_factor`.
-    """
-    highest, slope = _line(kind, posterior, labels)
-    return highest + slope / factor
-
-
 def solve_factor(kind: str, posterior: npt.NDArray[np.floating], labels: Labels, level: float) -> float:
     """The factor F >= 1 with which the expected level is the wanted one.
 

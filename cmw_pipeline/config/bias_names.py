@@ -65,15 +65,6 @@ class BiasStep:
         )
 
 
-def needs(steps: tuple[BiasStep, ...]) -> set[str]:
-    """The inputs of a bias besides the raw labels: ``labels`` (a label file), ``teacher`` (a posterior).
-
-    >>> needs(parse_bias("lt-10+plc:type1-0.35+other:sym-0.3"))
-    {'labels'}
-    """
-    return {step.reads for step in steps if step.reads}
-
-
 def format_bias(steps: tuple[BiasStep, ...]) -> str:
     """Name a chain of steps.
 

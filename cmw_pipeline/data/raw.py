@@ -136,19 +136,6 @@ def read_labels(path: Path) -> Columns:
     return columns
 
 
-def read_raw(path: Path) -> tuple[Images, Columns]:
-    """Open a raw artefact.
-
-    Returns:
-        Images, (N, H, W, C) uint8, mapped from the file and read-only; and the columns of the label table,
-        N rows.
-
-    Raises:
-        IntegrityError: a file is missing or damaged, or the two do not belong together.
-    """
-    return read_images(path), read_labels(path)
-
-
 def read_images(path: Path) -> Images:
     """Open the images alone: the raw labels are the clean ones, which training must not see.
 

@@ -8,7 +8,6 @@ from scipy import stats
 
 from cmw_pipeline.bias.compose import apply_bias
 from cmw_pipeline.bias.feature_dependent import (
-    expected_level,
     feature_dependent,
     keep_probability,
     solve_factor,
@@ -75,6 +74,13 @@ def test_the_margin_is_taken_in_double_precision(dtype):
 )
 def test_keep_probabilities(kind, values):
     assert keep_probability(kind, np.array([0.0, 0.5, 0.8, 1.0])) == pytest.approx(values)
+
+
+def expected_level(kind, posterior, labels, factor):
+    """The mean probability of another label than the dataset's, sample by sample."""
+    first, second, margin = top_two(posterior)
+    keep = keep_probability(kind, margin) / factor
+    return np.mean(keep * (first != labels) + (1 - keep) * (second != labels))
 
 
 def test_expected_level_by_hand():

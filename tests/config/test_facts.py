@@ -27,12 +27,12 @@ from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.config.facts import Row, read
 from cmw_pipeline.config.origins import Archive, Archives, archives
 from cmw_pipeline.config.schema import Dataset
-from cmw_pipeline.data.raw import read_raw
 from cmw_pipeline.data.sources import WRITERS
 from cmw_pipeline.errors import ConfigError, IntegrityError
 from cmw_pipeline.io.manifests import open_stored
 from cmw_pipeline.stages import download
 from cmw_pipeline.stages.base import make
+from tests.support.raw import read_raw
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 BEGIN, END = "<!-- archives -->\n", "<!-- end -->"

@@ -22,13 +22,13 @@ from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.data import cifar
 from cmw_pipeline.data.cifar import read_cifar
 from cmw_pipeline.data.cifar_pickle import read_batch
-from cmw_pipeline.data.raw import read_raw
 from cmw_pipeline.data.sources import archive as archive_source
 from cmw_pipeline.errors import ConfigError, IntegrityError, SystemFault
 from cmw_pipeline.stages import download
 from cmw_pipeline.stages.base import make
 from tests.support.cifar import ROWS, entries, pickled, rows_of, shrink, tar_gz, write_folder
 from tests.support.cifar import archive as archive_of
+from tests.support.raw import read_raw
 
 REAL_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 SOURCES = ("cifar10", "cifar100")

@@ -11,11 +11,12 @@ from cmw_pipeline.config.artefact import Artefact
 from cmw_pipeline.config.contracts import DatasetRequest, Raw
 from cmw_pipeline.config.datasets import FACTS
 from cmw_pipeline.data.digits import read_digits
-from cmw_pipeline.data.raw import read_raw, write_raw
+from cmw_pipeline.data.raw import write_raw
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.io.tables import write_table
 from cmw_pipeline.stages import download
 from cmw_pipeline.stages.base import make
+from tests.support.raw import read_raw
 
 
 def test_the_digits_are_those_of_scikit_learn():
