@@ -29,14 +29,16 @@ class Review:
     """Rows of ``reviewed.csv``, checked against the dataset."""
 
     rows: pd.DataFrame
+    gone: pd.DataFrame
+    """Those of samples that the dataset no longer has."""
 
     def certificate(self) -> dict[str, float | int | str] | None:
         """What the random sample certifies of the list that it was drawn from; None before all are looked at.
 
-        A suspect that was skipped counts as a right label.
+        A suspect that was skipped, or went before anybody looked, counts as a right label.
         """
-        drawn = self.rows[self.rows["sampled"]]
-        if not len(drawn) or (drawn["verdict"] == UNSEEN).any():
+        drawn = pd.concat([self.rows, self.gone]).query("sampled")
+        if not len(drawn) or self.unseen:
             return None
         wrong = int((drawn["verdict"] == WRONG).sum())
         bound = certified_precision(wrong, len(drawn), CONFIDENCE)
@@ -68,13 +70,13 @@ def read_review(file: Path, data: OwnData) -> Review:
             raise IntegrityError(f"{file}: line {line}: {problem}")
     frame["sampled"] = frame["sampled"].str.lower().isin(["true", "1"])
     frame["id"] = _found_again(frame, data.rows["content"])
-    if gone := int((frame["id"] < 0).sum()):
-        log.info("%s: %d of its %d rows are not found in the data", file, gone, len(frame))
-    frame = frame[frame["id"] >= 0]
-    if frame["id"].duplicated().any():
-        again = frame["id"][frame["id"].duplicated()].iloc[0]
+    here, gone = frame[frame["id"] >= 0], frame[frame["id"] < 0]
+    if len(gone):
+        log.info("%s: %d of its %d rows are not found in the data", file, len(gone), len(frame))
+    if here["id"].duplicated().any():
+        again = here["id"][here["id"].duplicated()].iloc[0]
         raise IntegrityError(f"{file}: the id {again} stands there twice")
-    return Review(_of_labels(frame, data, file))
+    return Review(_of_labels(here, data, file), gone)
 
 
 def _read(file: Path) -> pd.DataFrame:

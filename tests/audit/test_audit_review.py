@@ -45,6 +45,7 @@ def test_marks_of_samples_that_are_gone_are_left_out_and_the_others_stay(tmp_pat
     caplog.set_level("INFO")
     said = read_review(file, own_arrays(np.delete(VALUES, 4, 0), np.delete(LABELS, 4)))
     assert said.rows["id"].tolist() == [0, 9]
+    assert said.certificate()["reviewed"] == said.certificate()["wrong"] == 3, "what was seen was seen"
     assert "1 of its 3 rows are not found in the data" in caplog.text
 
 
@@ -82,3 +83,12 @@ def test_a_file_written_by_hand_needs_no_content_and_may_shout(tmp_path):
     said = read_review(file, own_arrays(VALUES, LABELS))
     assert said.rows["given"].tolist() == ["ant", "bee"] and said.rows["verdict"].tolist() == ["y", "n"]
     assert said.certificate()["reviewed"] == 1
+
+
+def test_a_sample_that_went_before_it_was_looked_at_speaks_against_the_list(tmp_path):
+    file, rows = tmp_path / "reviewed.csv", [0, 4, 10]
+    marks(rows, ["y", "", "y"]).to_csv(file, index=False)
+    whole = read_review(file, own_arrays(VALUES, LABELS))
+    assert whole.unseen == 1 and whole.certificate() is None
+    said = read_review(file, own_arrays(np.delete(VALUES, 4, 0), np.delete(LABELS, 4)))
+    assert (said.certificate()["wrong"], said.certificate()["reviewed"]) == (2, 3)
