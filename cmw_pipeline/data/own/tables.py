@@ -179,11 +179,11 @@ def _told(column: "pd.Series[Any]", name: str, file: Path) -> list[str]:
     if len(odd) > len(known) / 2 and len(values) <= MAX_VALUES:
         return [f"{name}={value}" for value in values]
     what = f"holds {_shown(odd)}, which is no number"
+    hint = "leave it out, or name the columns of features: --features PREFIX"
     if len(odd) > len(known) / 2:
         what = f"is text of {len(values)} values; at most {MAX_VALUES} become features"
-    hint = "leave it out, or name the columns of features: --features PREFIX"
-    if column.is_unique:
-        hint = f"if it says what the rows are called: --id {name}; else leave it out"
+        if column.is_unique:
+            hint = f"if it says what the rows are called: --id {name}; else leave it out"
     raise ConfigError(f"{file}: column {name!r} {what}", hint)
 
 
