@@ -17,21 +17,22 @@ if TYPE_CHECKING:
     from cmw_pipeline.config.schema import Params
     from cmw_pipeline.data.own import OwnData
 
-_COLUMNS = ("label", "path", "features", "split", "trusted", "clean_label", "group", "id")
-_HELP = {
+_COLUMNS = {
+    "label": "Column of labels, where it has another name.",
+    "path": "Column of pictures, where it has another name.",
     "features": "One column of vectors, or the prefix of columns of numbers.",
+    "split": "Column that says train or test.",
     "trusted": "Column that says which labels a person vouches for: 1 or 0.",
+    "clean_label": "Column of right labels, where they are known.",
     "group": "Column of what must not be divided: the patient, the video.",
+    "id": "Column of what the rows are called.",
 }
 
 
 def columns(function: Any) -> Any:
     """The options that say what columns are called."""
-    for name in reversed(_COLUMNS):
-        flag = "--" + name.replace("_", "-")
-        function = click.option(flag, name, help=_HELP.get(name, "Column, where it has another name."))(
-            function
-        )
+    for name, about in reversed(_COLUMNS.items()):
+        function = click.option("--" + name.replace("_", "-"), name, help=about)(function)
     return click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used.")(function)
 
 
@@ -242,7 +243,7 @@ def with_dataset(params: "Params", name: str, source: str) -> "Params":
 @main.command(epilog="Example: cmw predict audit/my-pictures new-pictures")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("place", metavar="PATH", type=click.Path(path_type=Path))
-@click.option("--path", help="Column of pictures, where it has another name.")
+@click.option("--path", help=_COLUMNS["path"])
 @click.option("--id", "id_", metavar="TEXT", help="Column or array of what the samples are called.")
 def predict(run: Path, place: Path, path: str | None, id_: str | None) -> None:
     """Say what the classifier of an audit makes of new samples: CSV, one line a sample.
