@@ -118,7 +118,7 @@ FROZEN = {
     "list": ["table", *FILTERS],
     "make": ["table", "snakemake", *FILTERS],
     "metaset": ["name"],
-    "predict": ["run", "path"],
+    "predict": ["--id", "--path", "place", "run"],
     "prune": ["--yes"],
     "schema": [],
     "status": ["table"],
