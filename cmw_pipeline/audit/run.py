@@ -146,7 +146,7 @@ def find(
     labels = data.labels
     trusted = trusted_rows(data)
     folds = _folds(data, rows, asked)
-    side = work / f"fits-{_key(data, samples, way, asked)}"
+    side = work / f"fits-{_key(data, samples, view, way, asked)}"
     progress = _Progress(recipe.epochs * (1 + asked.folds))
     with quietly(), num_threads(_threads(samples)):
         margin = _Ranked(len(rows), num_classes, progress.saying("ranking"))
@@ -213,13 +213,14 @@ def trusted_rows(data: OwnData) -> Rows:
 
 
 def _folds(data: OwnData, rows: Rows, asked: Asked) -> Ids:
-    """(n,) the fold that each training row is held out of; -1 in classes of fewer units than folds."""
+    """(n,) the fold that each training row is held out of; -1 in classes that are not in every fold."""
     if not asked.folds:
         return np.full(len(rows), _NEVER)
     labels, unit = data.labels[rows], data.rows["unit"].to_numpy()[rows]
     part = divide(labels, unit, asked.folds, stream(asked.seed, "audit-folds"))
-    in_last = np.bincount(labels[part == asked.folds - 1], minlength=len(data.class_names))
-    folds: Ids = np.where(in_last[labels] > 0, part, _NEVER)
+    in_part = np.zeros((len(data.class_names), asked.folds), dtype=np.bool_)
+    in_part[labels, part] = True
+    folds: Ids = np.where(in_part.all(axis=1)[labels], part, _NEVER)
     return folds
 
 
@@ -262,7 +263,7 @@ def _joint(out_of_fold: Floats, labels: Ids, seed: int) -> ConfidentJoint | None
     return confident_joint(out_of_fold[held], labels[held], stream(seed, "audit-bootstrap"))
 
 
-def _key(data: OwnData, samples: Samples, way: Way, asked: Asked) -> str:
+def _key(data: OwnData, samples: Samples, view: View, way: Way, asked: Asked) -> str:
     """Twelve digits that change with anything that the fits are made of."""
     options: dict[str, Any] = {
         "version": __version__,
@@ -271,6 +272,7 @@ def _key(data: OwnData, samples: Samples, way: Way, asked: Asked) -> str:
         "seed": asked.seed,
         "folds": asked.folds,
         "shape": samples.values.shape,
+        "view": (view.kind, view.side, view.weights),
     }
     key = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     for column in ("content", "split"):

@@ -87,6 +87,26 @@ def test_a_class_of_fewer_samples_than_folds_is_ranked_and_not_estimated():
     assert found.suspects[found.suspects["given"] == "rare"]["loss"].isna().all()
 
 
+def one_patient_class():
+    """Forty patients of ten rows, two classes that lie far apart in each; the eight rows of a third in one."""
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(40), 10)
+    labels = rng.integers(0, 2, 400)
+    labels[0], labels[1:9] = 0, 2
+    values = (0.3 * rng.normal(size=(400, 8)) + 3 * labels[:, None]).astype(np.float32)
+    return values, names(labels), patient.astype(str)
+
+
+@pytest.mark.parametrize("seed", [12, 13, 22])
+def test_a_class_of_one_patient_is_not_estimated_by_fits_that_never_saw_it(seed):
+    """By these seeds the patient is dealt to the last fold, as the first label of its rows has it."""
+    values, labels, patient = one_patient_class()
+    found = audit(values, labels, groups=patient, method="erm", seed=seed)
+    lonely = found.classes.set_index("name").loc["cow"]
+    assert np.isnan(lonely["noise_in"]) and lonely["action"].startswith("too few samples")
+    assert found.notes["noise"]["value"] == 0
+
+
 def test_trusted_rows_are_never_suspects():
     values, true, given = planted()
     trusted = (true == given) & (np.arange(180) % 4 == 1)

@@ -297,3 +297,16 @@ def test_parts_divide_no_unit_and_every_class_evenly(count, classes, parts, seed
         sizes = np.bincount(alone[labels == label], minlength=parts)
         assert sizes.max() - sizes.min() <= 1
         assert sizes[-1] == sizes.min()
+
+
+def test_a_made_test_set_leaves_every_class_to_be_trained_on_and_no_patient_in_both(tmp_path):
+    """The eight rows of class c are of one patient, whose first row is of another class."""
+    patient, labels = np.repeat(np.arange(40), 10), np.tile(["a", "b"], 200)
+    labels[1:9] = "c"
+    rows = pd.DataFrame(vectors(400)).add_prefix("f")
+    rows.assign(label=labels, patient=patient).to_csv(tmp_path / "rows.csv", index=False)
+    for seed in range(20):
+        split = read_own(tmp_path / "rows.csv", Columns(group="patient"), seed=seed).rows["split"].to_numpy()
+        assert set(labels[split == TRAIN]) == {"a", "b", "c"}
+        assert not set(patient[split == TRAIN]) & set(patient[split == TEST])
+        assert (split == TEST).sum() >= 60

@@ -146,10 +146,11 @@ def own_arrays(
 
 
 def _made_split(rows: pd.DataFrame, seed: int) -> npt.NDArray[np.str_]:
-    """One row of five of each class for the test set; none of a class of fewer units than that."""
+    """One row of five of each class for the test set, units undivided; no class is in the test set alone."""
     label, unit = rows["label"].to_numpy(), rows["unit"].to_numpy()
-    parts = divide(label, unit, _TEST_PARTS, stream(seed, "own-split"))
-    return np.where(parts == _TEST_PARTS - 1, TEST, TRAIN)
+    test = divide(label, unit, _TEST_PARTS, stream(seed, "own-split")) == _TEST_PARTS - 1
+    alone = ~np.isin(label, label[~test])
+    return np.where(test & ~np.isin(unit, unit[alone]), TEST, TRAIN)
 
 
 def _reader(place: Path) -> Callable[[Path, Columns], Found]:
