@@ -30,6 +30,7 @@ from cmw_pipeline.audit.tables import (
     verdict,
 )
 from cmw_pipeline.data.own import OwnData, own_arrays
+from cmw_pipeline.io.atomic import remove_tree
 from cmw_pipeline.meta.weighting import WeightingFunction, save_weighting
 from cmw_pipeline.methods.weightings.weight_net import NetWeighting
 from cmw_pipeline.runtime.signals import StopRequest
@@ -136,6 +137,7 @@ def audit_data(
         save_classifier(
             out / FOLDER, Classifier(network, data.class_names, view, way.recipe, none, data.features)
         )
+        remove_tree(out / WEIGHTING)
         if function is not None:
             groups, normalisation = function.groups.cpu().numpy(), function.card["normalisation"]
             save_weighting(out / WEIGHTING, function.net, groups, {"run": "audit"}, normalisation)

@@ -116,6 +116,8 @@ class Audit:
             tables["known"] = self.known
         if self.transition is not None:
             tables["transition"] = transition_rows(self.transition, self.classes["name"].tolist())
+        for name in ("known", "transition"):
+            (folder / f"{name}.csv").unlink(missing_ok=True)  # of an earlier audit
         for name, frame in tables.items():
             write_text(folder / f"{name}.csv", frame.to_csv(index=False))
         summary = {"verdict": self.verdict, **self.notes}

@@ -1,5 +1,6 @@
 """What a person found of the suspects: labels to replace, rows to trust, and a certificate of the list."""
 
+import csv
 import dataclasses
 import logging
 from collections.abc import Hashable
@@ -20,6 +21,8 @@ from cmw_pipeline.types import UNUSED
 
 WRONG, RIGHT, SKIP, UNSEEN = "y", "n", "skip", ""
 CONFIDENCE = 0.95
+_TRUE, _FALSE = ("true", "1", "wahr", "vrai"), ("false", "0", "falsch", "faux", "")
+"""As spreadsheets of several languages write them."""
 _NEEDED = ("id", "verdict", "label", "sampled")
 log = logging.getLogger(__name__)
 
@@ -68,7 +71,7 @@ def read_review(file: Path, data: OwnData) -> Review:
     for line, row in enumerate(frame.to_dict("records"), 2):
         if problem := _problem(row, len(data.rows), data.class_names):
             raise IntegrityError(f"{file}: line {line}: {problem}")
-    frame["sampled"] = frame["sampled"].str.lower().isin(["true", "1"])
+    frame["sampled"] = frame["sampled"].str.lower().isin(_TRUE)
     frame["id"] = _found_again(frame, data.rows["content"])
     here, gone = frame[frame["id"] >= 0], frame[frame["id"] < 0]
     if len(gone):
@@ -85,7 +88,7 @@ def _read(file: Path) -> pd.DataFrame:
     except FileNotFoundError:
         hint = "save the review in the report, and name that file"
         raise ConfigError(f"{file}: no such file", hint) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         reason = str(error).strip().partition("\n")[0]
         raise IntegrityError(f"{file}: not a CSV file: {reason}") from None
     if missing := [name for name in _NEEDED if name not in frame]:
@@ -97,6 +100,8 @@ def _read(file: Path) -> pd.DataFrame:
 def _problem(row: dict[Hashable, Any], count: int, names: tuple[str, ...]) -> str | None:
     if not row["id"].isdecimal() or (int(row["id"]) >= count and not row["content"]):
         return f"id {row['id']!r}; expected a row of the dataset, 0 to {count - 1}"
+    if row["sampled"].lower() not in _TRUE + _FALSE:
+        return f"sampled {row['sampled']!r}; expected True or False"
     if row["verdict"] not in (WRONG, RIGHT, SKIP, UNSEEN):
         return f"verdict {row['verdict']!r}; expected y, n, skip, or nothing"
     if row["verdict"] == WRONG and row["label"] and row["label"] not in names:

@@ -220,7 +220,8 @@ def _folds(data: OwnData, rows: Rows, asked: Asked) -> Ids:
     part = divide(labels, unit, asked.folds, stream(asked.seed, "audit-folds"))
     in_part = np.zeros((len(data.class_names), asked.folds), dtype=np.bool_)
     in_part[labels, part] = True
-    folds: Ids = np.where(in_part.all(axis=1)[labels], part, _NEVER)
+    everywhere: npt.NDArray[np.bool_] = np.logical_and.reduce(in_part, axis=1)
+    folds: Ids = np.where(everywhere[labels], part, _NEVER)
     return folds
 
 

@@ -127,9 +127,9 @@ def _action(row: object, held: bool, joint: ConfidentJoint | None) -> str:
 
 
 def conflict_table(data: OwnData) -> pd.DataFrame:
-    """Rows of equal content under different labels, in every split; see ``CONFLICT_COLUMNS``."""
+    """Copies of one content under different labels, in every split; see ``CONFLICT_COLUMNS``."""
     rows = data.rows
-    several = rows.groupby("content")["label"].transform("nunique") > 1
+    several = rows.groupby(["unit", "content"])["label"].transform("nunique") > 1
     chosen = rows[several].sort_values("content", kind="stable")
     names = np.array(data.class_names, dtype=object)
     columns = (chosen["content"], chosen.index, chosen["name"], names[chosen["label"].to_numpy(np.int64)])

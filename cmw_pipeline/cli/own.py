@@ -1,5 +1,6 @@
 """Commands for data of one's own: ``audit`` and ``predict``."""
 
+import json
 import sys
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,8 @@ def audit(
     folder = out or Path("audit", _plain(place))
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: no folder", "name one for the results: --out FOLDER")
+    if out is None:
+        _refuse_another(folder, place)
     asked = Asked(method, 0 if fast else 5, seed)
     found = _audited(data, asked, folder, place, backbone, said, again)
     click.echo(found.verdict)
@@ -135,7 +138,23 @@ def _data(ctx: click.Context, path: str, options: dict[str, Any], seed: int) -> 
 def _plain(path: str) -> str:
     """A folder's name from a path or a name: ``digits/asym-0.4`` is ``digits-asym-0.4``."""
     place = Path(path)
-    return place.resolve().stem if place.exists() else path.replace("/", "-")
+    if not place.exists():
+        return path.replace("/", "-")
+    return place.resolve().name if place.is_dir() else place.resolve().stem
+
+
+def _refuse_another(folder: Path, place: str) -> None:
+    """The folder that an audit takes by its name may hold another's, of data of the same name."""
+    file = folder / "audit.json"
+    if file.is_file():
+        try:
+            name = json.loads(file.read_text(encoding="utf-8"))["name"]
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(
+                f"{file}: not what an audit writes", f"remove {folder}, or name another"
+            ) from None
+        if Path(name).resolve() != Path(place).resolve():
+            raise ConfigError(f"{folder} holds the audit of {name}", "name another folder: --out FOLDER")
 
 
 def _said_again(out: Path | None, options: dict[str, Any]) -> list[str]:
@@ -195,6 +214,9 @@ def import_(ctx: click.Context, /, place: Path, name: str | None, again: bool, *
         hint = "choose another: --name NAME; or --again, where its data have changed"
         raise ConfigError(f"there is a dataset {name} already, or {file}", hint)
     data = read(place, options, params.bias_seed)
+    if not len(data.where("test")):
+        hint = "say which in a column split or in folders train and test, or have five samples of each class"
+        raise ConfigError(f"{place}: no samples to test on", hint)
     more = None if again else including(ctx.obj, file)
     path = _imported(params, name, data, again)
     if not again:

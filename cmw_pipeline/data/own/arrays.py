@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from cmw_pipeline.config.plain_files import plain
-from cmw_pipeline.data.own.found import ROLES, Columns, Found, stacked
+from cmw_pipeline.data.own.found import ROLES, Columns, Found, holds_lists, stacked
 from cmw_pipeline.errors import ConfigError, IntegrityError
-from cmw_pipeline.types import Vectors
 
 VECTORS = ("X", "x", "embeddings", "features", "vectors")
 """Names of an array of vectors."""
@@ -37,8 +37,8 @@ def read_npz(file: Path, columns: Columns) -> Found:
     return Found(file, rows, vectors=vectors, first=0)
 
 
-def npz_vectors(file: Path) -> tuple[Vectors, dict[str, Any]]:
-    """The (N, D) float32 vectors of an ``.npz``, under one of the names of ``VECTORS``; all its arrays.
+def npz_vectors(file: Path) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+    """The (N, D) vectors of an ``.npz``, under one of the names of ``VECTORS``; all its arrays.
 
     Raises:
         ConfigError, IntegrityError: as :func:`read_npz`.
@@ -57,7 +57,9 @@ def _arrays(file: Path) -> dict[str, Any]:
         raise IntegrityError(f"{file}: not an .npz file of plain arrays: {error}", hint) from None
 
 
-def _vectors_among(arrays: dict[str, Any], asked: str | None, file: Path, hint: str) -> tuple[str, Vectors]:
+def _vectors_among(
+    arrays: dict[str, Any], asked: str | None, file: Path, hint: str
+) -> tuple[str, npt.NDArray[Any]]:
     name = asked or next((name for name in VECTORS if name in arrays), None)
     if name is None or name not in arrays:
         raise ConfigError(f"{file}: no array of vectors, X or embeddings", hint)
@@ -65,7 +67,7 @@ def _vectors_among(arrays: dict[str, Any], asked: str | None, file: Path, hint: 
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number):
         what = f"{vectors.dtype} of shape {vectors.shape}"
         raise ConfigError(f"{file}: {name} is {what}; expected (N, D) numbers")
-    return name, vectors.astype(np.float32)
+    return name, vectors
 
 
 def read_saved(folder: Path, columns: Columns) -> Found:
@@ -83,7 +85,7 @@ def read_saved(folder: Path, columns: Columns) -> Found:
     frame = pd.concat(frames, ignore_index=True)
     roles = columns.among([str(name) for name in frame.columns], folder)
     rest = [name for name in frame.columns if name not in roles.values()]
-    lists = [name for name in rest if isinstance(frame[name].iloc[0], list | np.ndarray)]
+    lists = [name for name in rest if holds_lists(frame[name])]
     name = columns.features or (lists[0] if len(lists) == 1 else None)
     if name not in frame.columns:
         hint = "name it: --features COLUMN; pictures have to be files: use a folder or a table of paths"

@@ -37,8 +37,8 @@ def divide(labels: Ids, unit: Ids, parts: int, rng: np.random.Generator) -> npt.
     """(N,) part of each row, 0..parts-1: every class is spread evenly, no unit is divided.
 
     The units of a class, by the label of a unit's first row, are dealt in random order; the last part gets
-    its first one after ``parts - 1`` others, so a class of fewer units is not in it. A unit of several classes
-    is one of its first row's.
+    its first one after ``parts - 1`` others, so a class of fewer units is not in it. A unit of several
+    classes is dealt as one of its first row's.
     """
     _, first, place = np.unique(unit, return_index=True, return_inverse=True)
     label = labels[first]

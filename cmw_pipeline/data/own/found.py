@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cmw_pipeline.errors import ConfigError
@@ -21,7 +23,7 @@ USUAL = {
     "group": ("group",),
     "id": ("id", "ids"),
 }
-"""The names that a column is looked for under where none was given."""
+"""The names that a column is looked for under where none was given, in capitals or not."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Columns:
         """
         found: dict[str, str] = {}
         taken = {getattr(self, role) for role in ROLES}
-        likely = [name for name in _LABELS if name in names and name not in taken]
+        free = {name.lower(): name for name in reversed(names) if name not in taken}
+        likely = [free[name] for name in _LABELS if name in free]
         if self.label is None and len(likely) > 1:
             hint = f"say which: --label {likely[0]}; what else the table holds becomes features"
             raise ConfigError(f"{place}: {' and '.join(likely)} could each be the labels", hint)
@@ -56,7 +59,7 @@ class Columns:
             asked = getattr(self, role)
             if asked is not None and asked not in names:
                 raise ConfigError(f"{place}: no column {asked!r}; there are {listed(names)}")
-            name = asked or next((name for name in USUAL[role] if name in names and name not in taken), None)
+            name = asked or usual(role, list(free.values()))
             if name is not None:
                 found[role] = name
         if "label" not in found:
@@ -74,8 +77,8 @@ class Found:
     """One a sample, with the columns of ``ROLES`` that there are; labels as they are written."""
     root: Path | None = None
     """What paths are relative to; None where samples are vectors."""
-    vectors: Vectors | None = None
-    """(N, D)."""
+    vectors: npt.NDArray[Any] | None = None
+    """(N, D) numbers, as they stand there."""
     images: Images | None = None
     features: tuple[str, ...] = ()
     """Names of the features, where they have any."""
@@ -84,10 +87,22 @@ class Found:
     unit: str = "row"
 
 
+def usual(role: str, names: list[str]) -> str | None:
+    """The column that has one of the usual names of a role, in capitals or not; None: there is none."""
+    among = {name.lower(): name for name in reversed(names)}
+    return next((among[name] for name in USUAL[role] if name in among), None)
+
+
 def listed(names: list[str], most: int = 12) -> str:
     """Names of columns for a message, not too many of them."""
     shown = ", ".join(names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def holds_lists(column: "pd.Series[Any]") -> bool:
+    """Whether a column has a list of anything in some row."""
+    lists = (isinstance(value, list | np.ndarray) for value in column)
+    return column.dtype == object and any(lists)
 
 
 def stacked(values: "pd.Series[float]", place: Path, name: str) -> Vectors:

@@ -14,7 +14,6 @@ from cmw_pipeline.data.own.found import Found
 from cmw_pipeline.data.pictures import Unreadable, decode, read_bytes
 from cmw_pipeline.data.workers import in_workers
 from cmw_pipeline.errors import IntegrityError
-from cmw_pipeline.types import Vectors
 
 _CHUNK = 64
 _SHOWN = 20
@@ -31,7 +30,12 @@ def words(values: "pd.Series[Any]") -> npt.NDArray[np.object_]:
     ):
         values = values.astype("Int64")
     known = values.notna().to_numpy()
-    return np.array([str(v) if k else "" for v, k in zip(values, known, strict=True)], dtype=object)
+    text = [_text(value) if k else "" for value, k in zip(values, known, strict=True)]
+    return np.array(text, dtype=object)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def look_at(found: Found, workers: int, bad: Bad) -> pd.DataFrame:
@@ -81,9 +85,10 @@ def _vectors_seen(found: Found, bad: Bad) -> pd.DataFrame:
     return pd.DataFrame({"content": content, "name": names})
 
 
-def not_finite(vectors: Vectors, features: tuple[str, ...]) -> Bad:
-    """The rows of (N, D) vectors that hold an infinite number or none, by the first such feature."""
-    wrong = ~np.isfinite(vectors)
+def not_finite(vectors: npt.NDArray[Any], features: tuple[str, ...]) -> Bad:
+    """The rows of (N, D) vectors that hold no number, or one too large for float32, by the first."""
+    with np.errstate(over="ignore"):
+        wrong = ~np.isfinite(vectors.astype(np.float32))
     bad = Bad()
     for row in np.flatnonzero(wrong.any(axis=1)).tolist():
         column = int(wrong[row].argmax())

@@ -14,7 +14,7 @@ from cmw_pipeline.data.own.divide import divide, units
 from cmw_pipeline.data.own.folders import SPLITS, read_folder
 from cmw_pipeline.data.own.found import Columns, Found
 from cmw_pipeline.data.own.look import Bad, look_at, refuse, words
-from cmw_pipeline.data.own.tables import SUFFIXES, read_table_file
+from cmw_pipeline.data.own.tables import MISSING, SUFFIXES, read_table_file
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.runtime.seeds import stream
 from cmw_pipeline.types import TEST, TRAIN, Images, Vectors
@@ -34,7 +34,8 @@ class OwnData:
 
     rows: pd.DataFrame
     """One a sample: ``label`` int16; ``split`` train or test; ``trusted`` bool; ``clean_label`` int16, -1:
-    not known; ``group``, ``name`` and ``content`` text; ``unit`` int64: rows of one are never divided.
+    not known; ``group`` and ``content`` text; ``name`` text, a path, an id, or where the row stands as a user
+    counts; ``unit`` int64: rows of one are never divided.
     Of files also ``path``, ``bytes`` and ``crc32``."""
     class_names: tuple[str, ...]
     root: Path | None
@@ -90,9 +91,13 @@ def _settled(
     labels, bad = words(found.rows["label"]), Bad()
     bad.update(dict.fromkeys(np.flatnonzero([not label.strip() for label in labels]).tolist(), "no label"))
     split, trusted = _split(found, bad), _flags(found, bad)
+    _refuse_empty_feature(found)
     seen = look_at(found, workers, bad).assign(trusted=trusted, split=split, group="")
+    counted = [f"{found.unit} {row + found.first}" for row in range(len(seen))]
+    seen["name"] = seen["name"].where(seen["name"] != "", pd.Series(counted, dtype=object))
     if "group" in found.rows:
-        seen["group"] = words(found.rows["group"])
+        groups = words(found.rows["group"])
+        seen["group"] = np.where(np.isin(groups, MISSING), "", groups)
     if not skip_bad or len(bad) == len(labels):
         hint = "mend them, or leave them out: --skip-bad"
         refuse(bad, len(labels), found.place, found.first, found.unit, hint)
@@ -102,11 +107,12 @@ def _settled(
     rows = seen.iloc[kept].reset_index(drop=True)
     rows["label"] = np.array([number[label] for label in labels[kept]], dtype=np.int16)
     rows["clean_label"] = _clean(found, kept, number)
-    rows["unit"] = units(rows["content"].to_numpy(object), rows["group"].to_numpy(object))
+    vectors = None if found.vectors is None else found.vectors[kept]
+    rows["unit"] = units(_copies(rows["content"], vectors).to_numpy(object), rows["group"].to_numpy(object))
     if split is None:
         rows["split"] = _made_split(rows, seed)
-    vectors = None if found.vectors is None else found.vectors[kept]
     images = None if found.images is None else found.images[kept]
+    vectors = None if vectors is None else vectors.astype(np.float32)
     data = OwnData(rows, names, found.root, vectors, images, found.features, len(bad))
     _check_whole(data, found.place)
     return data
@@ -142,7 +148,26 @@ def own_arrays(
     if samples.ndim != 2 or not np.issubdtype(samples.dtype, np.number):
         what = f"{samples.dtype} of shape {samples.shape}"
         raise ConfigError(f"samples are {what}; expected (N, D) numbers or (N, H, W, C) uint8")
-    return _settled(Found(place, rows, vectors=samples.astype(np.float32), first=0), names=names)
+    return _settled(Found(place, rows, vectors=samples, first=0), names=names)
+
+
+def _refuse_empty_feature(found: Found) -> None:
+    for name, values in zip(found.features, () if found.vectors is None else found.vectors.T, strict=False):
+        if np.isnan(values).all():
+            raise ConfigError(f"{found.place}: column {name!r} is empty", "leave it out")
+
+
+def _copies(content: "pd.Series[str]", vectors: npt.NDArray[Any] | None) -> "pd.Series[str]":
+    """(N,) what tells rows that are copies of each other: their content, unless vectors are equal by chance.
+
+    They are where most rows have equals and no feature has half as many values as there are different rows:
+    a few questions with a few answers each.
+    """
+    different = content.nunique()
+    if vectors is None or different > 0.9 * len(content):
+        return content
+    most = max(len(np.unique(column)) for column in vectors.T)
+    return content if most >= different / 2 else pd.Series(np.arange(len(content)).astype(str))
 
 
 def _made_split(rows: pd.DataFrame, seed: int) -> npt.NDArray[np.str_]:

@@ -1,5 +1,8 @@
 """CSV, TSV, JSON Lines and Parquet files of labels, with paths of pictures or features."""
 
+import csv
+import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +13,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cmw_pipeline.config.plain_files import plain
-from cmw_pipeline.data.own.found import Columns, Found, stacked
+from cmw_pipeline.data.own.found import Columns, Found, holds_lists, listed, stacked
+from cmw_pipeline.data.own.look import words
 from cmw_pipeline.errors import ConfigError, IntegrityError
-from cmw_pipeline.types import Vectors
+from cmw_pipeline.types import Floats
 
+log = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 MAX_VALUES = 50
 """Of a column of text that becomes features, one for each value."""
-_MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "None"]
+MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "None"]
 """What is no number in a column of features; a label may be called so."""
+_COMMA = re.compile(r"\s*[-+]?[\d.]*\d,\d+\s*")
+"""A number with a decimal comma."""
+_NAMELESS = "Unnamed: 0"
+"""What pandas calls a first column without a name."""
 
 
 def read_table_file(file: Path, columns: Columns) -> Found:
@@ -38,17 +47,19 @@ def read_table_file(file: Path, columns: Columns) -> Found:
             raise ConfigError(f"{file}: column {name!r} ({role}) holds lists; expected one value a row")
     first, unit = counted(file)
     if "path" in roles and columns.features is None:
-        rows["path"] = rows["path"].map(lambda path: _below(file.parent, path))
+        rows["path"] = rows["path"].map(lambda path: below(file.parent, path))
         return Found(file, rows, root=file.parent, first=first, unit=unit)
     features = frame.drop(columns=list(roles.values()))
     if columns.features is None:
         _refuse_disguised(features, frame[roles["label"]], file)
     vectors, names = _vectors(features, columns.features, file)
+    if names:
+        log.info("%s: %d features: %s", file, len(names), listed(list(names)))
     rows = rows.drop(columns="path", errors="ignore")
     return Found(file, rows, vectors=vectors, features=names, first=first, unit=unit)
 
 
-def _below(folder: Path, path: Any) -> Any:
+def below(folder: Path, path: Any) -> Any:
     """A path as it is from the folder; of an absolute one the part behind the folder, if it leads there."""
     if not isinstance(path, str):
         return path
@@ -69,15 +80,15 @@ def _refuse_disguised(features: pd.DataFrame, label: "pd.Series[Any]", file: Pat
     if len(label) < 10 * classes:
         return
     for name, column in features.items():
-        if not pd.api.types.is_hashable(column.iloc[0]) or column.nunique() != classes:
+        if not column.map(pd.api.types.is_hashable).all() or column.nunique() != classes:
             continue
         if len(pd.DataFrame({"label": label, "column": column}).drop_duplicates()) == classes:
             hint = "leave the column out; where it holds the right labels, --clean-label names it"
             raise ConfigError(f"{file}: column {name!r} is the label under other names", hint)
 
 
-def read_frame(file: Path, columns: Columns | None = None) -> pd.DataFrame:
-    """All of a table; without ``columns``, nothing about labels is expected.
+def read_frame(file: Path, columns: Columns | None = None, text: Sequence[str] = ()) -> pd.DataFrame:
+    """All of a table; without ``columns``, nothing about labels is expected. ``text`` are columns of words.
 
     Raises:
         IntegrityError: not a file of its kind.
@@ -90,12 +101,20 @@ def read_frame(file: Path, columns: Columns | None = None) -> pd.DataFrame:
             frame: pd.DataFrame = table.to_pandas()
             return frame.astype(dict.fromkeys(decimals, float))
         if file.suffix in (".csv", ".tsv"):
-            return _read_csv(file, columns)
+            return _read_csv(file, columns, text)
         return pd.read_json(file, lines=True, dtype=False)
     except UnicodeDecodeError:
         hint = f"save it as UTF-8, or rewrite it: iconv -f WINDOWS-1252 -t UTF-8 {file} > NEW{file.suffix}"
         raise IntegrityError(f"{file}: not text in UTF-8", hint) from None
-    except (pa.ArrowException, OSError, ValueError, OverflowError, TypeError, AttributeError) as error:
+    except (
+        pa.ArrowException,
+        csv.Error,
+        OSError,
+        ValueError,
+        OverflowError,
+        TypeError,
+        AttributeError,
+    ) as error:
         reason = str(error).strip().partition("\n")[0]
         raise IntegrityError(f"{file}: not a {file.suffix[1:]} file: {reason}") from None
 
@@ -103,7 +122,8 @@ def read_frame(file: Path, columns: Columns | None = None) -> pd.DataFrame:
 def csv_ways(file: Path) -> dict[str, Any]:
     """How pandas is to read a CSV or TSV file: encoding, separator and decimal mark, as spreadsheets differ.
 
-    UTF-16 is told by its first two bytes; the separator is the one that the header has most of.
+    UTF-16 is told by its first two bytes; the separator is the one that divides the header most. Where
+    that is no comma, the decimal mark is the one by which more columns are numbers.
 
     Raises:
         OSError: it cannot be read.
@@ -114,8 +134,9 @@ def csv_ways(file: Path) -> dict[str, Any]:
     ways: dict[str, Any] = {"encoding": "utf-16" if wide else "utf-8-sig", "sep": "\t"}
     if file.suffix != ".tsv":
         with file.open(encoding=ways["encoding"]) as text:
-            ways["sep"] = max(",;\t", key=text.readline().count)
-    if ways["sep"] == ";":
+            header = text.readline()
+        ways["sep"] = max(",;\t", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+    if ways["sep"] != ",":
         numbers = {
             mark: pd.read_csv(file, decimal=mark, nrows=1000, **ways).select_dtypes("number").shape[1]
             for mark in ".,"
@@ -124,22 +145,31 @@ def csv_ways(file: Path) -> dict[str, Any]:
     return ways
 
 
-def _read_csv(file: Path, columns: Columns | None) -> pd.DataFrame:
+def _read_csv(file: Path, columns: Columns | None, text: Sequence[str]) -> pd.DataFrame:
     ways = csv_ways(file)
     names = [str(name) for name in pd.read_csv(file, nrows=0, **ways).columns]
-    text = [] if columns is None else list(columns.among(names, file).values())
-    numbers = {name: _MISSING for name in names if name not in text}
-    ways |= {"dtype": dict.fromkeys(text, str), "keep_default_na": False, "na_values": numbers}
+    roles = [] if columns is None else list(columns.among(names, file).values())
+    numbers = {name: MISSING for name in names if name not in roles}
+    ways |= {"dtype": dict.fromkeys([*roles, *text], str), "keep_default_na": False, "na_values": numbers}
     frame: pd.DataFrame = pd.read_csv(file, low_memory=False, **ways)
-    return frame
+    return frame.drop(columns=_row_numbers(frame))
+
+
+def _row_numbers(frame: pd.DataFrame) -> list[str]:
+    """The first column where it has no name and counts the rows, as pandas and R write them."""
+    first = frame.columns[:1].tolist()
+    if first != [_NAMELESS] or not pd.api.types.is_integer_dtype(frame[_NAMELESS]):
+        return []
+    counts = frame[_NAMELESS] - np.arange(len(frame))
+    return first if counts.nunique() == 1 and counts.iloc[0] in (0, 1) else []
 
 
 def _vectors(frame: pd.DataFrame, asked: str | None, file: Path) -> tuple[Any, tuple[str, ...]]:
     """(N, D) features, and their names."""
-    if asked in frame.columns and len(frame) and hasattr(frame[asked].iloc[0], "__len__"):
+    if asked in frame.columns and holds_lists(frame[asked]):
         return stacked(frame[asked], file, str(asked)), ()
     names = [name for name in frame.columns if asked is None or str(name).startswith(asked)]
-    lists = [name for name in names if len(frame) and isinstance(frame[name].iloc[0], list | np.ndarray)]
+    lists = [name for name in names if holds_lists(frame[name])]
     if asked is None and len(lists) == 1:
         return stacked(frame[lists[0]], file, str(lists[0])), ()
     if not names:
@@ -149,8 +179,8 @@ def _vectors(frame: pd.DataFrame, asked: str | None, file: Path) -> tuple[Any, t
     return named_vectors(frame, told, file), tuple(told)
 
 
-def named_vectors(frame: pd.DataFrame, features: Sequence[str], place: Path) -> Vectors:
-    """(n, D) of features as :func:`read_table_file` names them: columns, or ``COLUMN=VALUE``, 0 or 1.
+def named_vectors(frame: pd.DataFrame, features: Sequence[str], place: Path) -> Floats:
+    """(n, D) float64 of features as :func:`read_table_file` names them: columns, or ``COLUMN=VALUE``, 0 or 1.
 
     Raises:
         ConfigError: a column is missing, or holds what is no number.
@@ -165,9 +195,19 @@ def named_vectors(frame: pd.DataFrame, features: Sequence[str], place: Path) -> 
             if len(odd):
                 raise ConfigError(f"{place}: column {feature!r} holds {_shown(odd)}, which is no number")
         else:
-            part = frame[column].astype(str) == value
-        parts.append(pd.to_numeric(part).to_numpy(dtype=np.float32, na_value=np.nan))
+            part = pd.Series(words(frame[column]) == value)
+        parts.append(pd.to_numeric(part).to_numpy(dtype=np.float64, na_value=np.nan))
     return np.stack(parts, axis=1)
+
+
+def text_columns(features: Sequence[str]) -> dict[str, set[str]]:
+    """The columns of words that features ``COLUMN=VALUE`` are made of, each with its values."""
+    columns: dict[str, set[str]] = {}
+    for feature in features:
+        column, mark, value = feature.partition("=")
+        if mark:
+            columns.setdefault(column, set()).add(value)
+    return columns
 
 
 def _told(column: "pd.Series[Any]", name: str, file: Path) -> list[str]:
@@ -175,11 +215,16 @@ def _told(column: "pd.Series[Any]", name: str, file: Path) -> list[str]:
     odd, known = _no_numbers(column), column.dropna()
     if not len(odd):
         return [name]
-    values = sorted(set(known.astype(str)))
-    if len(odd) > len(known) / 2 and len(values) <= MAX_VALUES:
-        return [f"{name}={value}" for value in values]
+    values = sorted(set(words(known)))
     what = f"holds {_shown(odd)}, which is no number"
     hint = "leave it out, or name the columns of features: --features PREFIX"
+    if odd.astype(str).str.fullmatch(_COMMA).all():
+        raise ConfigError(
+            f"{file}: column {name!r} {what}",
+            "write numbers with a decimal point, and nothing between thousands",
+        )
+    if len(odd) > len(known) / 2 and len(values) <= MAX_VALUES:
+        return [f"{name}={value}" for value in values]
     if len(odd) > len(known) / 2:
         what = f"is text of {len(values)} values; at most {MAX_VALUES} become features"
         if column.is_unique:

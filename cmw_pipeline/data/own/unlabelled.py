@@ -4,13 +4,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cmw_pipeline.data.own.arrays import npz_vectors
 from cmw_pipeline.data.own.folders import PICTURES
-from cmw_pipeline.data.own.found import USUAL, listed
-from cmw_pipeline.data.own.look import not_finite, refuse
-from cmw_pipeline.data.own.tables import SUFFIXES, counted, named_vectors, read_frame
+from cmw_pipeline.data.own.found import listed, usual
+from cmw_pipeline.data.own.look import Bad, not_finite, refuse, words
+from cmw_pipeline.data.own.tables import SUFFIXES, below, counted, named_vectors, read_frame, text_columns
 from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.types import Vectors
 
@@ -31,7 +32,7 @@ def picture_files(
         column = _column("path", path, names, place)
         if column is None:
             raise ConfigError(f"{place}: no column of pictures", "say which: --path COLUMN")
-        files = [place.parent / str(file) for file in frame[column]]
+        files = [place.parent / str(below(place.parent, file)) for file in frame[column]]
         named = frame[_column("id", id_, names, place)] if id_ else files
     else:
         if path or id_:
@@ -46,7 +47,7 @@ def _pictures_below(place: Path) -> list[Path]:
     if not place.is_dir():
         return [place] if place.is_file() else []
     found = [Path(at) / name for at, _, names in sorted(os.walk(place)) for name in sorted(names)]
-    return [file for file in found if file.name.lower().endswith(PICTURES)]
+    return [file for file in found if file.name.lower().endswith(PICTURES) and file.name[0] != "."]
 
 
 def vector_rows(place: Path, features: tuple[str, ...], id_: str | None = None) -> tuple[Vectors, list[str]]:
@@ -60,27 +61,40 @@ def vector_rows(place: Path, features: tuple[str, ...], id_: str | None = None) 
     """
     if not place.is_file():
         raise ConfigError(f"{place}: no such file")
-    first, unit = 0, "row"
+    first, unit, bad = 0, "row", Bad()
     columns: dict[str, Any] | pd.DataFrame
     if place.suffix == ".npz":
         vectors, columns = npz_vectors(place)
     elif not features:
         raise ConfigError(f"{place}: the classifier takes vectors without names", "give an .npz with X")
     else:
-        columns = frame = read_frame(place)
+        text = text_columns(features)
+        columns = frame = read_frame(place, text=list(text))
         vectors, (first, unit) = named_vectors(frame, features, place), counted(place)
-    refuse(not_finite(vectors, features), len(vectors), place, first, unit, "mend them, or take them out")
+        bad = _unheard(frame, text)
+    bad |= not_finite(vectors, features)
+    refuse(bad, len(vectors), place, first, unit, "mend them, or take them out")
     rows = range(len(vectors))
     others = [str(name) for name in columns if name == id_ or name not in features]
     column = _column("id", id_, others, place)
     ids = rows if column is None else columns[column]
     if len(ids) != len(rows):
         raise ConfigError(f"{place}: {len(ids)} ids of {len(rows)} samples")
-    return vectors, [str(name) for name in ids]
+    return vectors.astype(np.float32), [str(name) for name in ids]
+
+
+def _unheard(frame: pd.DataFrame, text: dict[str, set[str]]) -> Bad:
+    """The rows with a word that the classifier was not trained on; where none was known, none is needed."""
+    bad = Bad()
+    for column in frame.columns.intersection(list(text)):
+        said = words(frame[column])
+        for row in np.flatnonzero(~np.isin(said, [*text[column], ""])).tolist():
+            bad.setdefault(row, f"{column} is {said[row]!r}; known are {', '.join(sorted(text[column]))}")
+    return bad
 
 
 def _column(role: str, asked: str | None, columns: list[str], place: Path) -> str | None:
     """The column that was asked for, or the one that is usual for a role; None: there is none."""
     if asked is not None and asked not in columns:
         raise ConfigError(f"{place}: no column {asked!r}; there are {listed(columns)}")
-    return asked or next((name for name in USUAL[role] if name in columns), None)
+    return asked or usual(role, columns)
