@@ -11,8 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from cmw_pipeline.audit import Audit, audit, load_classifier
+from cmw_pipeline.audit.features import View
+from cmw_pipeline.audit.fit import Samples
+from cmw_pipeline.audit.run import Asked, find
 from cmw_pipeline.cli import main
+from cmw_pipeline.data.own import own_arrays
+from cmw_pipeline.data.scale import Scale
 from cmw_pipeline.errors import ConfigError, IntegrityError
+from cmw_pipeline.runtime.signals import StopRequest
 
 CLASSES = ("ant", "bee", "cow")
 
@@ -88,7 +94,7 @@ def test_a_class_of_fewer_samples_than_folds_is_ranked_and_not_estimated():
 
 
 def one_patient_class():
-    """Forty patients of ten rows, two classes that lie far apart in each; the eight rows of a third in one."""
+    """Forty patients of ten rows of two classes that lie far apart; the eight rows of a third are of one."""
     rng = np.random.default_rng(0)
     patient = np.repeat(np.arange(40), 10)
     labels = rng.integers(0, 2, 400)
@@ -289,3 +295,90 @@ def test_what_cannot_be_audited_is_said_in_one_line(tmp_path):
         audit(values, names(given), folds=1)
     with pytest.raises(IntegrityError, match="not a classifier of an audit"):
         load_classifier(tmp_path)
+
+
+def wards(file, count=120):
+    """A table whose column of words has values that are numbers, too."""
+    rng = np.random.default_rng(0)
+    true = np.arange(count) % 2
+    codes = np.array([["01", "A1", "A2"], ["02", "B1", "B2"]])[true, rng.integers(0, 3, count)]
+    table = pd.DataFrame(
+        {"code": codes, "x": rng.normal(size=count).round(3), "label": np.array(["no", "yes"])[true]}
+    )
+    table.to_csv(file, index=False)
+    return table
+
+
+def test_words_are_read_alike_whatever_else_the_file_holds(tmp_path):
+    table = wards(tmp_path / "wards.csv")
+    assert cmw("audit", tmp_path / "wards.csv", "--out", tmp_path / "out", "--fast").exit_code == 0
+    whole = cmw("predict", tmp_path / "out", tmp_path / "wards.csv").output.splitlines()
+    some = table[table["code"].isin(["01", "02"])]
+    some.to_csv(tmp_path / "some.csv", index=False)
+    part = cmw("predict", tmp_path / "out", tmp_path / "some.csv").output.splitlines()
+    assert [line.partition(",")[2] for line in part[1:]] == [
+        whole[row + 1].partition(",")[2] for row in some.index
+    ]
+
+
+def test_a_word_that_was_never_trained_on_is_refused_by_its_row(tmp_path):
+    table = wards(tmp_path / "wards.csv")
+    assert cmw("audit", tmp_path / "wards.csv", "--out", tmp_path / "out", "--fast").exit_code == 0
+    table.loc[7, "code"] = "Z9"
+    table.to_csv(tmp_path / "new.csv", index=False)
+    done = cmw("predict", tmp_path / "out", tmp_path / "new.csv")
+    assert done.exit_code == 3
+    assert "line 9: code is 'Z9'; known are 01, 02, A1, A2, B1, B2" in done.output
+
+
+def test_what_an_earlier_audit_left_in_the_folder_is_gone(tmp_path):
+    values, true, given = planted(20)
+    np.savez(tmp_path / "own.npz", X=values, y=names(given), clean_label=names(true))
+    out = tmp_path / "out"
+    assert cmw("audit", tmp_path / "own.npz", "--out", out).exit_code == 0
+    assert all((out / name).exists() for name in ("known.csv", "transition.csv", "weighting"))
+    np.savez(tmp_path / "own.npz", X=values, y=names(given))
+    assert cmw("audit", tmp_path / "own.npz", "--out", out, "--fast", "--method", "erm").exit_code == 0
+    assert not any((out / name).exists() for name in ("known.csv", "transition.csv", "weighting"))
+
+
+def test_a_folder_that_holds_the_audit_of_other_data_of_that_name_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        wards(tmp_path / place / "data.csv")
+    assert cmw("audit", "a/data.csv", "--fast").exit_code == 0
+    assert cmw("audit", tmp_path / "a/data.csv", "--fast").exit_code == 0
+    done = cmw("audit", "b/data.csv", "--fast")
+    assert done.exit_code == 2 and "name another folder: --out FOLDER" in done.output
+
+
+def test_data_without_test_samples_are_not_imported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cmw("init").exit_code == 0
+    (tmp_path / "few.csv").write_text("x,label\n" + "".join(f"{i},{i % 2}\n" for i in range(8)))
+    done = cmw("import", "few.csv")
+    assert done.exit_code == 2 and "few.csv: no samples to test on" in done.output
+    assert not (tmp_path / "params/few.yaml").exists() and not (tmp_path / "results").exists()
+
+
+def test_another_frozen_network_is_another_fit(tmp_path):
+    """Equal pictures, equal labels, equal shapes of features: what they are features of differs."""
+    labels = np.arange(60) % 3
+    data = own_arrays(
+        np.random.default_rng(0).integers(0, 255, (60, 32, 32, 3), dtype=np.uint8), names(labels)
+    )
+    told = (np.eye(8)[labels] * 5).astype(np.float32)
+    said = [
+        find(
+            data,
+            Samples(seen, scale=Scale.of(told)),
+            View("frozen", 96, weights),
+            Asked("erm", 2),
+            tmp_path,
+            StopRequest(),
+        )[0]
+        for weights, seen in (("a", told), ("b", told[:, ::-1].copy() * 0))
+    ]
+    assert (said[0].mean.argmax(axis=1) == labels).all()
+    assert (said[1].mean.argmax(axis=1) != labels).any()

@@ -310,3 +310,96 @@ def test_a_made_test_set_leaves_every_class_to_be_trained_on_and_no_patient_in_b
         assert set(labels[split == TRAIN]) == {"a", "b", "c"}
         assert not set(patient[split == TRAIN]) & set(patient[split == TEST])
         assert (split == TEST).sum() >= 60
+
+
+def answers(count=400, seed=0):
+    """Four questions of yes or no, and a label that their sum says, one in ten wrong."""
+    rng = np.random.default_rng(seed)
+    asked = rng.integers(0, 2, (count, 4))
+    right = (asked.sum(axis=1) > 2).astype(int)
+    return asked, np.where(np.arange(count) % 10 == 3, 1 - right, right)
+
+
+def test_people_who_answer_alike_are_no_copies_of_each_other():
+    asked, labels = answers()
+    assert own_arrays(asked, labels.astype(str)).rows["unit"].is_unique
+    vectors_twice = np.concatenate([vectors(40), vectors(40)])
+    assert own_arrays(vectors_twice, ["a", "b"] * 40).rows["unit"].nunique() == 40
+
+
+def test_what_float32_cannot_tell_apart_has_another_content():
+    seconds = 1.7e9 + 40.0 * np.arange(40)[:, None]
+    assert own_arrays(seconds, ["a", "b"] * 20).rows["content"].is_unique
+
+
+def test_rows_are_called_as_the_user_counts_them_whatever_was_left_out(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text(
+        "f,g,label\n" + "".join(f"{'' if i in (3, 8) else i},{i % 7},{'ab'[i % 2]}\n" for i in range(20))
+    )
+    data = read_own(file, skip_bad=True)
+    lines = file.read_text().splitlines()
+    for name, label in zip(data.rows["name"], data.labels, strict=True):
+        word, line = name.split()
+        assert word == "line" and lines[int(line) - 1].endswith(data.class_names[label])
+
+
+@pytest.mark.parametrize("head", ["", '""', "Unnamed: 0"])
+@pytest.mark.parametrize("start", [0, 1])
+def test_the_row_numbers_that_pandas_and_r_write_are_no_feature(tmp_path, head, start):
+    file = tmp_path / "rows.csv"
+    file.write_text(
+        f"{head},f,label\n" + "".join(f"{i + start},{i * i},{'ab'[i // 10]}\n" for i in range(20))
+    )
+    assert read_own(file).features == ("f",)
+
+
+def test_usual_names_may_be_written_in_capitals(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text(
+        "ID,F,Label,Split\n"
+        + "".join(f"{9 * i},{i},{'ab'[i % 2]},{'Train' if i < 15 else 'TEST'}\n" for i in range(20))
+    )
+    data = read_own(file)
+    assert data.features == ("F",)
+    assert data.rows["name"].tolist() == [str(9 * i) for i in range(20)]
+    assert data.rows["split"].tolist() == [TRAIN] * 15 + [TEST] * 5
+
+
+def test_decimal_commas_between_tabs_are_numbers_and_between_commas_are_refused(tmp_path):
+    rows = [(f"{i}", f"{i * i % 11},5", "ab"[i % 2]) for i in range(20)]
+    tabs, quoted = tmp_path / "rows.tsv", tmp_path / "rows.csv"
+    tabs.write_text("f\tg\tlabel\n" + "".join("\t".join(row) + "\n" for row in rows))
+    quoted.write_text("f,g,label\n" + "".join(f'{f},"{g}",{label}\n' for f, g, label in rows))
+    data = read_own(tabs)
+    assert data.features == ("f", "g") and data.vectors[4, 1] == 5.5
+    with pytest.raises(ConfigError, match="column 'g' holds '0,5', which is no number"):
+        read_own(quoted)
+
+
+def test_commas_within_quotes_divide_no_header(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text(
+        '"Age, years";"Weight, kg";label\n' + "".join(f"{i};{i * i};{'ab'[i % 2]}\n" for i in range(20))
+    )
+    assert read_own(file).features == ("Age, years", "Weight, kg")
+
+
+def test_groups_that_are_not_known_are_no_group(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text(
+        "f,g,label\n" + "".join(f"{i},{'NA' if i % 2 else 'x'},{'ab'[i % 3 > 0]}\n" for i in range(20))
+    )
+    assert read_own(file, Columns(group="g")).rows["unit"].nunique() == 11
+
+
+def test_an_empty_column_is_named(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("f,g,label\n" + "".join(f"{i},,{'ab'[i % 2]}\n" for i in range(20)))
+    with pytest.raises(ConfigError, match="column 'g' is empty"):
+        read_own(file, skip_bad=True)
+
+
+def test_labels_of_bytes_are_text(tmp_path):
+    np.savez(tmp_path / "own.npz", X=vectors(), y=np.array([b"flu", b"cold"] * 20))
+    assert read_own(tmp_path / "own.npz").class_names == ("cold", "flu")
