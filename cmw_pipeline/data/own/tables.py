@@ -191,7 +191,8 @@ def named_vectors(frame: pd.DataFrame, features: Sequence[str], place: Path) -> 
         if feature not in frame and column not in frame:
             raise ConfigError(f"{place}: no column {feature!r}, which the classifier was trained on")
         if feature in frame:
-            part, odd = frame[feature], _no_numbers(frame[feature])
+            part = _flags_as_numbers(frame[feature])
+            odd = _no_numbers(part)
             if len(odd):
                 raise ConfigError(f"{place}: column {feature!r} holds {_shown(odd)}, which is no number")
         else:
@@ -230,6 +231,12 @@ def _told(column: "pd.Series[Any]", name: str, file: Path) -> list[str]:
         if column.is_unique:
             hint = f"if it says what the rows are called: --id {name}; else leave it out"
     raise ConfigError(f"{file}: column {name!r} {what}", hint)
+
+
+def _flags_as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """True and False beside gaps as 1, 0 and gaps, as they are read where there is no gap."""
+    flags = column.dtype == object and column.dropna().map(type).eq(bool).all()
+    return column.astype("boolean").astype("Float64") if flags else column
 
 
 def _no_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cmw_pipeline.data.own.arrays import npz_vectors
 from cmw_pipeline.data.own.folders import PICTURES
-from cmw_pipeline.data.own.found import listed, usual
+from cmw_pipeline.data.own.found import holds_lists, listed, stacked, usual
 from cmw_pipeline.data.own.look import Bad, not_finite, refuse, words
 from cmw_pipeline.data.own.tables import SUFFIXES, below, counted, named_vectors, read_frame, text_columns
 from cmw_pipeline.errors import ConfigError
@@ -51,7 +51,7 @@ def _pictures_below(place: Path) -> list[Path]:
 
 
 def vector_rows(place: Path, features: tuple[str, ...], id_: str | None = None) -> tuple[Vectors, list[str]]:
-    """(n, D) of an ``.npz``, or of the columns of a table that are called ``features``; the samples' names.
+    """(n, D) of an ``.npz``, of a table's columns ``features`` or its one column of lists; the samples' names.
 
     A sample's name is what the column ``id_`` or one usual for ids says, or else its row's number from 0 on.
 
@@ -66,7 +66,12 @@ def vector_rows(place: Path, features: tuple[str, ...], id_: str | None = None) 
     if place.suffix == ".npz":
         vectors, columns = npz_vectors(place)
     elif not features:
-        raise ConfigError(f"{place}: the classifier takes vectors without names", "give an .npz with X")
+        columns = frame = read_frame(place)
+        lists = [str(name) for name in frame if holds_lists(frame[name])]
+        if len(lists) != 1:
+            hint = "give an .npz with X, or a table with one column of lists"
+            raise ConfigError(f"{place}: the classifier takes vectors without names", hint)
+        vectors = stacked(frame[lists[0]], place, lists[0])
     else:
         text = text_columns(features)
         columns = frame = read_frame(place, text=list(text))
