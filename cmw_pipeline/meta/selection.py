@@ -19,14 +19,14 @@ def lowest_per_class(labels: npt.NDArray[np.int64], losses: npt.NDArray[np.float
     Args:
         labels: (N,) given labels.
         losses: (N,) one loss a sample.
-        per_class: samples of each class; every class must have as many.
+        per_class: samples of each class; of a class that has fewer, all.
 
     Returns:
         Their positions, class by class.
     """
     order = np.lexsort((losses, labels))
-    classes, starts = np.unique(labels[order], return_index=True)
-    return np.concatenate([order[start : start + per_class] for start in starts[: len(classes)]])
+    ordered = labels[order]
+    return order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < per_class]
 
 
 def place_in_class(labels: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

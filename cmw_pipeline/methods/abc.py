@@ -24,7 +24,13 @@ class Abc(PseudoLabels):
         self.threshold = options.threshold
         self.ramp_epochs = options.ramp_epochs
         self.rarity = nn.Buffer(counts.clamp(min=1).min() / counts.clamp(min=1))
+        self.passed = nn.Buffer(torch.zeros(()))
         self.drawn = self.counted = torch.empty(0)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Say how much of the ramp has passed."""
+        super().begin_epoch(epoch)
+        self.passed.fill_(min(epoch / self.ramp_epochs, 1.0))
 
     def sure(self, probabilities: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(U,) 1 or 0, of either head."""
@@ -37,8 +43,7 @@ class Abc(PseudoLabels):
         if self.active:
             (labelled,) = batch.others
             _, weak, _ = parts(second, batch)
-            passed = min(self.epoch / self.ramp_epochs, 1.0)
-            chance = 1 - passed * (1 - self.rarity[weak.argmax(dim=1)])
+            chance = 1 - self.passed * (1 - self.rarity[weak.argmax(dim=1)])
             self.drawn = torch.bernoulli(self.rarity[labelled.labels]).to(logits)
             self.counted = torch.bernoulli(chance).to(logits) * self.sure(weak.softmax(dim=1), batch)
 

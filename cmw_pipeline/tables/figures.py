@@ -162,7 +162,7 @@ def _draw_curves(ax: Axes, loss_grid: Floats, weights: Floats, group_names: list
         colour, dashes = canvas.COLOURS[group % len(canvas.COLOURS)], _DASHES[group % len(_DASHES)]
         ax.plot(loss_grid, curve, color=colour, linestyle=dashes, label=name)
     ax.set_xlim(0, _MAX_LOSS)
-    ax.set_ylim(-0.02, 1.02)
+    ax.set_ylim(-0.02, 1.02 * max(1.0, float(np.max(weights))))
     ax.set_xlabel("loss of the sample")
     ax.set_ylabel("weight of the sample")
     ax.set_title("Learned function")
@@ -171,7 +171,8 @@ def _draw_curves(ax: Axes, loss_grid: Floats, weights: Floats, group_names: list
 
 def _draw_histogram(ax: Axes, clean: Floats, flipped: Floats) -> None:
     """Shares, not counts: clean samples are usually many more."""
-    edges = np.linspace(0.0, 1.0, _BINS + 1)
+    most = max([1.0, *(float(values.max()) for values in (clean, flipped) if len(values))])
+    edges = np.linspace(0.0, most, _BINS + 1)
     sets = (("right label", clean, _CLEAN), ("wrong label", flipped, _FLIPPED))
     for name, values, colour in sets:
         if len(values):

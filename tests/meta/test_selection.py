@@ -10,7 +10,7 @@ from cmw_pipeline.meta.selection import lowest_per_class, place_in_class, random
 LABELS = np.repeat(np.arange(4), [3, 5, 8, 20])[np.random.default_rng(0).permutation(36)]
 
 
-@given(st.integers(0, 2**31 - 1), st.integers(1, 3))
+@given(st.integers(0, 2**31 - 1), st.integers(1, 10))
 @settings(max_examples=30)
 def test_the_smallest_losses_of_each_class_class_by_class(seed, per_class):
     losses = np.random.default_rng(seed).normal(size=36)

@@ -57,7 +57,7 @@ METHOD_OPTIONS = {
     "flexmatch": {"batch_size": 5, "ratio": 2, "threshold": 0.3},
     "freematch": {"batch_size": 5, "ratio": 2},
     "softmatch": {"batch_size": 5, "ratio": 2},
-    "abc": {"batch_size": 5, "ratio": 2, "ramp_epochs": 3},
+    "abc": {"batch_size": 5, "ratio": 2, "threshold": 0.0, "ramp_epochs": 3},
     "forward": {"first": {"method": "erm"}},
     "lrt": {"start_epoch": 0},
     "m-correction": {"bootstrap_epoch": 1},

@@ -235,7 +235,7 @@ def _told(column: "pd.Series[Any]", name: str, file: Path) -> list[str]:
 
 def _flags_as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """True and False beside gaps as 1, 0 and gaps, as they are read where there is no gap."""
-    flags = column.dtype == object and column.dropna().map(type).eq(bool).all()
+    flags = column.dtype == object and all(isinstance(value, bool) for value in column.dropna())
     return column.astype("boolean").astype("Float64") if flags else column
 
 

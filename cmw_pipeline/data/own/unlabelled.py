@@ -51,7 +51,7 @@ def _pictures_below(place: Path) -> list[Path]:
 
 
 def vector_rows(place: Path, features: tuple[str, ...], id_: str | None = None) -> tuple[Vectors, list[str]]:
-    """(n, D) of an ``.npz``, of a table's columns ``features`` or its one column of lists; the samples' names.
+    """(n, D) of an ``.npz``, of a table's columns ``features`` or its only lists; the samples' names.
 
     A sample's name is what the column ``id_`` or one usual for ids says, or else its row's number from 0 on.
 
