@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cmw_pipeline.errors import IntegrityError
 from cmw_pipeline.models.twins import Twins
@@ -13,15 +14,20 @@ from cmw_pipeline.models.twins import Twins
 _HEAD = "classifier."
 
 
-class StillBatchNorm(nn.BatchNorm2d):
+class _Still(_BatchNorm):
     """Batch normalisation by the statistics that it has, in training mode too: of a frozen trunk."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+        """(B, C, ...) -> (B, C, ...)."""
         training, self.training = self.training, False
         out: torch.Tensor = super().forward(x)
         self.training = training
         return out
+
+
+def _still(kind: type[_BatchNorm]) -> type[_BatchNorm]:
+    """The kind of batch norm, still."""
+    return type(f"Still{kind.__name__}", (_Still, kind), {})
 
 
 def output_layer(model: nn.Module) -> nn.Linear:
@@ -41,8 +47,8 @@ def freeze_trunk(model: nn.Module) -> None:
         for name, parameter in tower.named_parameters():
             parameter.requires_grad_(name.startswith(_HEAD))
         for name, module in tower.named_modules():
-            if type(module) is nn.BatchNorm2d and not name.startswith(_HEAD):
-                module.__class__ = StillBatchNorm
+            if isinstance(module, _BatchNorm) and not name.startswith(_HEAD):
+                module.__class__ = _still(type(module))
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from cmw_pipeline.runtime.team import Team
 from cmw_pipeline.training.batches import Meta, Task
 from cmw_pipeline.training.ema import Teacher
 from cmw_pipeline.training.optim import optimizer
-from cmw_pipeline.training.parallel import Shared
+from cmw_pipeline.training.parallel import Shared, unshared_norms
 from cmw_pipeline.training.precision import use_tf32
 from cmw_pipeline.training.state import Observer, TrainState
 from cmw_pipeline.training.stored import StoredRun
@@ -200,7 +200,8 @@ def share(task: Task, state: TrainState, team: Team) -> tuple[Task, TrainState]:
     """The same run on a team of processes; every one of them calls this. A team of one changes nothing.
 
     Raises:
-        ConfigError: the method works on images of the whole batch, or the batch cannot be divided.
+        ConfigError: the method works on images of the whole batch, the batch cannot be divided, or the
+            network has batch norms whose statistics cannot be shared.
     """
     if team.size == 1:
         return task, state
@@ -214,6 +215,9 @@ def share(task: Task, state: TrainState, team: Team) -> tuple[Task, TrainState]:
             f"batches of {sizes} samples cannot be divided among {team.size} processes",
             "choose batch sizes that are multiples of the number of processes",
         )
+    if odd := unshared_norms(state.model):
+        hint = "start it without torchrun"
+        raise ConfigError(f"several processes cannot share the batch norm {odd[0]} of this network", hint)
     teacher = None if state.teacher is None else Shared(state.teacher.module, team)
     shared = Shared(state.model, team)
     return dataclasses.replace(task, team=team), dataclasses.replace(

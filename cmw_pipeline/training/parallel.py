@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cmw_pipeline.runtime.team import Team
 
@@ -117,6 +118,12 @@ class SharedBatchNorm(nn.BatchNorm2d):
             scale = scale * self.weight
         out: torch.Tensor = centred * scale[:, None, None]
         return out + self.bias[:, None, None] if self.affine else out
+
+
+def unshared_norms(network: nn.Module) -> list[str]:
+    """Kinds of batch norm that :class:`Shared` leaves with statistics of one process's share."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    return [type(norm).__name__ for norm in norms if type(norm) not in (nn.BatchNorm2d, SharedBatchNorm)]
 
 
 class Shared(nn.Module):

@@ -70,7 +70,7 @@ def test_an_epoch_of_crt_has_as_many_samples_of_each_class_and_all_of_them_in_tu
     assert seen == set(range(TRAIN))
 
 
-@pytest.mark.parametrize("name", ["small-cnn", "resnet32"])
+@pytest.mark.parametrize("name", ["small-cnn", "resnet32", "fast-cnn", "small-vgg"])
 def test_a_frozen_trunk_is_bit_for_bit_the_same_after_training(name, tmp_path):
     run = task("crt", recipe=recipe(head_only=True))
     begun = state(run, "crt")

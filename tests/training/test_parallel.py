@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cmw_pipeline import Reweighter
 from cmw_pipeline.config.schema import Recipe
 from cmw_pipeline.errors import ConfigError
+from cmw_pipeline.models import registry as models
 from cmw_pipeline.runtime.signals import StopRequest
 from cmw_pipeline.runtime.team import SOLO, Team
 from cmw_pipeline.training.assemble import share
@@ -127,6 +128,16 @@ def test_a_batch_that_cannot_be_divided_says_so():
     )
     with pytest.raises(ConfigError, match=r"\[9, 4\] samples cannot be divided among 2"):
         share(run, state(run, "erm/cmw-net"), Team(0, 2))
+
+
+@pytest.mark.parametrize("name", ["fast-cnn", "small-vgg"])
+def test_batch_norm_that_cannot_be_shared_says_so(name):
+    """Its statistics would be those of one share, and the processes would hold different networks."""
+    run = task("erm", recipe=recipe(**CHANGES))
+    begun = state(run, "erm")
+    begun.model = models.build(recipe(network={"name": name, "width": 4}).network, 1, 4, 0)
+    with pytest.raises(ConfigError, match="several processes cannot share the batch norm"):
+        share(run, begun, Team(0, 2))
 
 
 def test_shares_cover_a_batch_once():
