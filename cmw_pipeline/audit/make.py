@@ -188,7 +188,7 @@ def _result(
         transition=None if found.joint is None else found.joint.transition,
         curves=curve_table(function),
         conflicts=conflicts,
-        verdict=verdict(found, suspects, classes),
+        verdict=verdict(found, suspects, classes, int(data.rows["trusted"].to_numpy(bool)[found.rows].sum())),
         notes=notes,
         picture=picture_of(data),
         known=known,

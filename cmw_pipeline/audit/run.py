@@ -159,7 +159,8 @@ def find(
         ]
     out_of_fold = _gathered(found, folds, num_classes) if found else None
     _, weights = main.losses_and_weights()
-    joint = None if out_of_fold is None else _joint(out_of_fold, labels[rows], asked.seed)
+    vouched = data.rows["trusted"].to_numpy(dtype=bool)[rows]
+    joint = None if out_of_fold is None else _joint(out_of_fold, labels[rows], vouched, asked.seed)
     seconds = time.monotonic() - began
     found_all = Findings(
         rows, labels[rows], margin.probabilities(), out_of_fold, joint, weights, main, side, seconds
@@ -257,11 +258,14 @@ def _gathered(found: list[Floats], folds: Ids, num_classes: int) -> Floats:
     return whole
 
 
-def _joint(out_of_fold: Floats, labels: Ids, seed: int) -> ConfidentJoint | None:
+def _joint(
+    out_of_fold: Floats, labels: Ids, trusted: npt.NDArray[np.bool_], seed: int
+) -> ConfidentJoint | None:
     held = ~np.isnan(out_of_fold[:, 0])
     if not held.any():
         return None
-    return confident_joint(out_of_fold[held], labels[held], stream(seed, "audit-bootstrap"))
+    rng = stream(seed, "audit-bootstrap")
+    return confident_joint(out_of_fold[held], labels[held], rng, trusted=trusted[held])
 
 
 def _key(data: OwnData, samples: Samples, view: View, way: Way, asked: Asked) -> str:

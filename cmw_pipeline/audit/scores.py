@@ -138,26 +138,35 @@ class ConfidentJoint:
 
 
 def confident_joint(
-    probabilities: Floats, labels: Ids, rng: np.random.Generator, draws: int = _DRAWS
+    probabilities: Floats,
+    labels: Ids,
+    rng: np.random.Generator,
+    draws: int = _DRAWS,
+    trusted: npt.NDArray[np.bool_] | None = None,
 ) -> ConfidentJoint:
     """Estimate the joint of given and true labels.
 
-    A sample counts as of class j where p_j is the largest among the classes that reach their threshold: the
-    mean of p_j over the samples that are predicted as j. The counts of each given label are scaled to its
-    frequency. (Northcutt et al. take the mean over the samples *labelled* j. Wrong labels pull that down, so
-    where errors go one way, right labels pass and wrong ones do not; chosen on seed 1 of the benchmark.)
+    A sample counts as of class j where p_j is the largest among the classes that reach their threshold:
+    the mean of p_j over the samples that are predicted as j. The counts of each given label are scaled to
+    its frequency. Trusted labels count as right, and stand for themselves alone. (Northcutt et al. take
+    the mean over the samples *labelled* j. Wrong labels pull that down, so where errors go one way, right
+    labels pass and wrong ones do not; chosen on seed 1 of the benchmark.)
 
     Args:
         probabilities: (N, K), of networks that have not seen the sample (out of fold).
         labels: (N,) given labels.
         rng: draws the bootstrap, which repeats the counting with the thresholds as they are.
         draws: of the bootstrap.
+        trusted: (N,) True where a person vouches for the label; None: nowhere.
     """
     num_classes = probabilities.shape[1]
-    sure = _confident_class(probabilities)
+    none, vouched, kinds = num_classes, num_classes + 1, num_classes + 2
+    sure = _confident_class(probabilities, none)
+    if trusted is not None:
+        sure = np.where(trusted, vouched, sure)
     # One number for each pair (given, confident class or none); a resample is a multinomial draw of pairs.
-    pairs, seen = np.unique(labels.astype(np.int64) * (num_classes + 1) + sure, return_counts=True)
-    counting = _Counting(pairs // (num_classes + 1), pairs % (num_classes + 1), num_classes)
+    pairs, seen = np.unique(labels.astype(np.int64) * kinds + sure, return_counts=True)
+    counting = _Counting(pairs // kinds, pairs % kinds, num_classes)
     again = [
         counting.rates(sample) for sample in rng.multinomial(len(labels), seen / len(labels), size=draws)
     ]
@@ -168,14 +177,14 @@ def confident_joint(
     return ConfidentJoint(counting.joint(seen), num_wrong, noise, noise_in, noise_out)
 
 
-def _confident_class(probabilities: Floats) -> Ids:
-    """(N,) the class that a sample is confidently of, K where it is of none."""
+def _confident_class(probabilities: Floats, none: int) -> Ids:
+    """(N,) the class that a sample is confidently of; ``none`` where it is of none."""
     predicted, classes = probabilities.argmax(axis=1), probabilities.shape[1]
     counts = class_counts(predicted, classes)
     sums = np.bincount(predicted, probabilities.max(axis=1), classes)
     threshold = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
     reached = np.where(probabilities >= threshold, probabilities, -1.0)
-    return np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), len(counts))
+    return np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), none)
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,7 @@ class _Counting:
     given: Ids
     sure: Ids
     num_classes: int
-    """A confident class of this number is none."""
+    """A confident class of this number is none; of the next, the label is trusted."""
 
     def joint(self, seen: npt.NDArray[np.int64]) -> Floats:
         """(K, K) the calibrated joint, of the number of samples of each pair."""
@@ -202,7 +211,7 @@ class _Counting:
 
     @property
     def _class(self) -> Ids:
-        """A pair's true class; of one without a confident class, the given one (see ``_mass``)."""
+        """A pair's true class; of one without a confident class, and of trusted labels, the given one."""
         return np.where(self.sure < self.num_classes, self.sure, self.given)
 
     def _by_class(self, classes: Ids, values: Floats) -> Floats:
@@ -212,13 +221,15 @@ class _Counting:
     def _mass(self, seen: npt.NDArray[np.int64]) -> Floats:
         """(P,) share of all samples that a pair stands for.
 
-        Confident pairs stand for all samples of their given label; a label without one keeps its samples.
+        Confident pairs stand for all samples of their given label that are not trusted; a label without one
+        keeps its samples.
         """
         sure = np.where(self.sure < self.num_classes, seen, 0)
-        whole = np.bincount(self.given, seen, self.num_classes)[self.given]
+        trusted = self.sure > self.num_classes
+        whole = np.bincount(self.given, np.where(trusted, 0, seen), self.num_classes)[self.given]
         confident = np.bincount(self.given, sure, self.num_classes)[self.given]
         scaled = sure * whole / np.where(confident > 0, confident, 1)
-        mass: Floats = np.where(confident > 0, scaled, seen) / seen.sum()
+        mass: Floats = np.where(trusted | (confident == 0), seen, scaled) / seen.sum()
         return mass
 
 

@@ -180,7 +180,7 @@ def curve_table(function: WeightingFunction | None) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).astype(CURVE_COLUMNS)
 
 
-def verdict(found: Findings, suspects: pd.DataFrame, classes: pd.DataFrame) -> str:
+def verdict(found: Findings, suspects: pd.DataFrame, classes: pd.DataFrame, num_trusted: int) -> str:
     """How many labels look wrong and where most of them are; and where to begin. Two sentences."""
     listed, total = int(suspects["in_list"].sum()), len(suspects)
     if found.joint is None:
@@ -189,7 +189,8 @@ def verdict(found: Findings, suspects: pd.DataFrame, classes: pd.DataFrame) -> s
         noise = found.joint.noise
         share, low, high = (100 * float(value) for value in (noise.value, noise.low, noise.high))
         first = f"About {share:.1f}% of {total:,} training labels look wrong"
-        first += f" (an estimate, with a 95% interval of {low:.1f} to {high:.1f}%)"
+        first += f" (an estimate, with a 95% interval of {low:.1f} to {high:.1f}%"
+        first += f"; {num_trusted:,} that a person vouches for count as right)" if num_trusted else ")"
         first += _worst(classes)
     if not listed:
         return f"{first} No label stands out as wrong, so there is nothing to review."
