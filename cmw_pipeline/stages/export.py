@@ -22,8 +22,8 @@ _GRID = np.linspace(0.0, 10.0, 201)
 def run(job: Job[ExportRequest]) -> None:
     """Write ``weighting.safetensors``, ``card.json``, ``curve.csv`` and ``weighting.png``.
 
-    The figure's histogram shows which weights right and wrong labels got; only here, after training,
-    are the clean labels looked at.
+    The figure's histogram shows which weights right and wrong labels got, and those of which nobody knows;
+    only here, after training, are the clean labels looked at.
     """
     source = job.inputs["run"]
     state = load_file(source.path / Run.METHOD)
@@ -40,12 +40,13 @@ def run(job: Job[ExportRequest]) -> None:
     write_text(job.out / Weighting.CURVE, _text(["loss", *names], np.vstack([_GRID, curves]).T))
 
     samples = read_columns(source.path, Run.SAMPLES, ["index", "weight"])
-    labels = read_columns(job.inputs["biased"].path, Biased.LABELS, ["index", "is_flipped"])
-    flipped = labels["is_flipped"][_places(samples["index"], labels["index"])]
+    labels = read_columns(job.inputs["biased"].path, Biased.LABELS, ["index", "clean_label", "is_flipped"])
+    rows = _places(samples["index"], labels["index"])
+    flipped, unknown = labels["is_flipped"][rows], np.ma.getmaskarray(labels["clean_label"])[rows]
     weights = samples["weight"].astype(np.float64)
-    right, wrong = weights[~flipped], weights[flipped]
+    right, wrong, open_ = weights[~flipped & ~unknown], weights[flipped], weights[~flipped & unknown]
     title = job.artefact.name
-    weighting_figure(job.out / Weighting.FIGURE, _GRID, curves, names, right, wrong, title)
+    weighting_figure(job.out / Weighting.FIGURE, _GRID, curves, names, right, wrong, open_, title)
 
 
 def _text(names: list[str], rows: Floats) -> str:

@@ -60,19 +60,24 @@ def run(job: Job[BiasRequest]) -> None:
     _write_table(job.out, table, train, biased, right)
     if biased.candidates is not None:
         _write_candidates(job, biased, train, len(table["index"]))
-    job.notes.update(_measured(biased, right.data[train], facts.num_classes))
+    job.notes.update(_measured(biased, right[train], facts.num_classes))
 
 
-def _measured(biased: Bent, clean: Labels, num_classes: int) -> dict[str, Any]:
-    """What came of the bias: sizes of the classes by given and by clean label, wrong labels, the factor."""
-    given, right = biased.labels[biased.kept], clean[biased.kept]
+def _measured(biased: Bent, clean: "np.ma.MaskedArray[Any, Any]", num_classes: int) -> dict[str, Any]:
+    """What came of the bias: sizes of the classes by given and by clean label, wrong labels, the factor.
+
+    Where the clean label of some is not known, no rate of wrong labels is.
+    """
+    given, right = biased.labels[biased.kept], clean.data[biased.kept]
     flipped = int((given != right).sum())
-    notes = {
+    notes: dict[str, Any] = {
         "class_counts": np.bincount(given, minlength=num_classes).tolist(),
         "class_sizes": np.bincount(right, minlength=num_classes).tolist(),
         "flipped": flipped,
         "noise_rate": flipped / max(len(given), 1),
     }
+    if unknown := int(np.ma.getmaskarray(clean)[biased.kept].sum()):
+        notes |= {"noise_rate": None, "clean_label_unknown": unknown}
     return notes if biased.factor is None else notes | {"factor": biased.factor}
 
 

@@ -13,7 +13,7 @@ from cmw_pipeline.tables import canvas
 from cmw_pipeline.types import Floats
 
 _DASHES = ("-", (0, (6, 2)), (0, (1.2, 1.6)), "-.")
-_CLEAN, _FLIPPED = "#8C8C8C", "#D55E00"
+_CLEAN, _FLIPPED, _UNKNOWN = "#8C8C8C", "#D55E00", "#56B4E9"
 _MAX_LOSS = 10.0
 _BINS = 40
 _GROUP = 0.86
@@ -29,6 +29,7 @@ def weighting_figure(
     group_names: list[str],
     clean_weights: Floats,
     flipped_weights: Floats,
+    unknown_weights: Floats,
     title: str,
 ) -> None:
     """Draw a learned weighting function, and what it gave to clean and to mislabelled samples.
@@ -40,13 +41,14 @@ def weighting_figure(
         group_names: G names for the legend.
         clean_weights: (n,) final weights of the correctly labelled training samples; may be empty.
         flipped_weights: (m,) the same of the mislabelled ones; may be empty.
+        unknown_weights: (u,) of those whose right label nobody knows; may be empty.
         title: above the figure.
     """
     with canvas.styled():
         figure = Figure(figsize=(9.0, 4.8), layout="constrained")
         curves, histogram = figure.subplots(1, 2, sharey=True, width_ratios=[1.7, 1.0])
         _draw_curves(curves, loss_grid, weights, group_names)
-        _draw_histogram(histogram, clean_weights, flipped_weights)
+        _draw_histogram(histogram, clean_weights, flipped_weights, unknown_weights)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         canvas.save(figure, path)
 
@@ -169,11 +171,15 @@ def _draw_curves(ax: Axes, loss_grid: Floats, weights: Floats, group_names: list
     _legend_below(ax, columns=1 if len(group_names) <= 3 else 2)
 
 
-def _draw_histogram(ax: Axes, clean: Floats, flipped: Floats) -> None:
+def _draw_histogram(ax: Axes, clean: Floats, flipped: Floats, unknown: Floats) -> None:
     """Shares, not counts: clean samples are usually many more."""
-    most = max([1.0, *(float(values.max()) for values in (clean, flipped) if len(values))])
+    most = max([1.0, *(float(values.max()) for values in (clean, flipped, unknown) if len(values))])
     edges = np.linspace(0.0, most, _BINS + 1)
-    sets = (("right label", clean, _CLEAN), ("wrong label", flipped, _FLIPPED))
+    sets = (
+        ("right label", clean, _CLEAN),
+        ("wrong label", flipped, _FLIPPED),
+        ("right label not known", unknown, _UNKNOWN),
+    )
     for name, values, colour in sets:
         if len(values):
             share = 100.0 * np.histogram(values, edges)[0] / len(values)

@@ -1,5 +1,6 @@
 """Datasets of image files, in the layouts that users have them: what is read, what is refused, and why."""
 
+import json
 import functools
 import io
 import shutil
@@ -130,8 +131,10 @@ def biased(root, source, folder, bias="none"):
 
 def test_nobody_knows_the_clean_label_of_an_image_from_the_web(tmp_path):
     tree = trees.class_folders(tmp_path / "tree", 3, meta=2)
-    _, table = biased(tmp_path, "folder-3", tree, "sym-0.5")
+    artefact, table = biased(tmp_path, "folder-3", tree, "sym-0.5")
     train = table["split"] == "train"
+    notes = json.loads((tmp_path / artefact.path / "manifest.json").read_text())["notes"]
+    assert notes["noise_rate"] is None and notes["clean_label_unknown"] == train.sum()
     assert table.loc[train, "clean_label"].isna().all()
     assert (table.loc[~train, "clean_label"] == table.loc[~train, "label"]).all()
     assert table.loc[train, "is_flipped"].any()

@@ -12,11 +12,13 @@ from cmw_pipeline.tables.published import published_weighting
 LOSSES = np.linspace(0, 10, 50)
 
 
-def draw_weighting(path, groups=3, flipped=40):
+def draw_weighting(path, groups=3, flipped=40, unknown=0):
     rng = np.random.default_rng(0)
     curves = np.stack([1 / (1 + np.exp(LOSSES - 2 - group)) for group in range(groups)])
     names = [f"group {group}" for group in range(groups)]
-    weighting_figure(path, LOSSES, curves, names, rng.random(80), rng.random(flipped), "A run")
+    weighting_figure(
+        path, LOSSES, curves, names, rng.random(80), rng.random(flipped), rng.random(unknown), "A run"
+    )
 
 
 def points(panels=2, seeds=3):
@@ -53,9 +55,9 @@ def test_same_data_same_bytes_whatever_the_users_style(tmp_path):
     assert b"matplotlib" not in (tmp_path / "a.png").read_bytes().lower()
 
 
-@pytest.mark.parametrize(("groups", "flipped"), [(1, 0), (3, 40), (7, 1)])
-def test_weighting_figure_of_any_number_of_groups(tmp_path, groups, flipped):
-    draw_weighting(tmp_path / "a.png", groups, flipped)
+@pytest.mark.parametrize(("groups", "flipped", "unknown"), [(1, 0, 0), (3, 40, 5), (7, 1, 90)])
+def test_weighting_figure_of_any_number_of_groups(tmp_path, groups, flipped, unknown):
+    draw_weighting(tmp_path / "a.png", groups, flipped, unknown)
     assert colours(tmp_path / "a.png") > 50
 
 
