@@ -1,8 +1,8 @@
 """Datasets of image files, in the layouts that users have them: what is read, what is refused, and why."""
 
-import json
 import functools
 import io
+import json
 import shutil
 import struct
 import zlib
