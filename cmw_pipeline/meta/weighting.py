@@ -157,15 +157,16 @@ def save_weighting(
     class_groups: npt.ArrayLike,
     source: dict[str, Any],
     normalisation: str = "mean",
+    loss: str = "cross-entropy",
 ) -> None:
     """Write a weighting function into a folder; ``source`` says where it was learned.
 
-    ``normalisation`` is that of the weighting it was learned as: mean or sum.
+    ``normalisation`` is that of the weighting it was learned as, mean or sum; ``loss`` what its argument is.
     """
     save_tensors(folder / Weighting.TENSORS, net.state_dict())
     card = {
         "format": FORMAT,
-        "input": "cross-entropy of the given label, unscaled; class group of the given label",
+        "input": f"{loss} of the given label, unscaled; class group of the given label",
         "hidden": net.trunk.out_features,
         "groups": group_names(net.num_groups),
         "class_groups": np.asarray(class_groups).tolist(),

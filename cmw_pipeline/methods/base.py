@@ -123,8 +123,14 @@ class Method(nn.Module):
     def observe(self, logits: torch.Tensor, batch: Batch) -> None:
         """See the detached logits of the training pass, before the loss: for memories."""
 
+    def sample_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """(B,) loss of each given label once the method has started; cross-entropy."""
+        return F.cross_entropy(logits, labels, reduction="none")
+
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """(B,) loss of each sample; cross-entropy with the given label."""
+        """(B,) loss of each sample; cross-entropy with the given label until the method starts."""
+        if self.active:
+            return self.sample_loss(logits, batch.labels)
         return F.cross_entropy(logits, batch.labels, reduction="none")
 
     def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
@@ -137,7 +143,7 @@ class Method(nn.Module):
         return self.weighting.weights(losses.detach(), labels) if self.weighs else _alike(losses)
 
     def weights(self, losses: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """(B,) what each given label counts for at its loss: for the record, after training."""
+        """(B,) what each given label counts for at its ``sample_loss``: for the record, after training."""
         return self.weigh(losses, batch.labels).values
 
     def confidence(self, logits: torch.Tensor) -> torch.Tensor:

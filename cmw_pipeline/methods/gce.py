@@ -17,7 +17,7 @@ class Gce(Method):
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
-        self.sample_loss = generalised_cross_entropy(options.q)
+        self.loss = generalised_cross_entropy(options.q)
         self.options = options
         self.labels = problem.labels
         self.kept = nn.Buffer(torch.ones(len(problem.labels), dtype=torch.bool))
@@ -30,9 +30,9 @@ class Gce(Method):
         probabilities = networks.scan(networks.student).softmax(dim=1)
         self.kept.copy_(probabilities.gather(1, self.labels[:, None])[:, 0] > self.options.threshold)
 
-    def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def sample_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B,) L_q with the given label."""
-        return self.sample_loss(logits, batch.labels) if self.active else super().losses(logits, batch)
+        return self.loss(logits, labels)
 
     def objective(self, logits: torch.Tensor, batch: Batch, weigh: Weigh) -> torch.Tensor:
         """The weighted mean of the losses, those that are left out zero."""

@@ -15,7 +15,7 @@ class Gjs(Method):
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
-        self.sample_loss = generalised_jensen_shannon(options.pi)
+        self.loss = generalised_jensen_shannon(options.pi)
         self.second_view = options.strong_view
 
     def turns(self, epoch: int) -> list[list[Stream]]:
@@ -29,4 +29,4 @@ class Gjs(Method):
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) of (2B, K) logits; before the start the cross-entropy of the first view."""
         first, second = logits.chunk(2)
-        return self.sample_loss(first, second, batch.labels) if self.active else super().losses(first, batch)
+        return self.loss(first, second, batch.labels) if self.active else super().losses(first, batch)

@@ -3,7 +3,7 @@
 import torch
 
 from cmw_pipeline.config.methods.losses import JensenShannon as Options
-from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.methods.base import Method, Problem
 from cmw_pipeline.methods.parts.losses import jensen_shannon
 
 
@@ -12,8 +12,8 @@ class JensenShannon(Method):
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
-        self.sample_loss = jensen_shannon(options.pi)
+        self.loss = jensen_shannon(options.pi)
 
-    def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def sample_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B,) divergence from the given label."""
-        return self.sample_loss(logits, batch.labels) if self.active else super().losses(logits, batch)
+        return self.loss(logits, labels)

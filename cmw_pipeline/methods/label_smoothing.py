@@ -3,7 +3,7 @@
 import torch
 
 from cmw_pipeline.config.methods.losses import LabelSmoothing as Options
-from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.methods.base import Method, Problem
 from cmw_pipeline.methods.parts.losses import label_smoothing
 
 
@@ -12,8 +12,8 @@ class LabelSmoothing(Method):
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
-        self.sample_loss = label_smoothing(options.rate)
+        self.loss = label_smoothing(options.rate)
 
-    def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def sample_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B,) cross-entropy with the smoothed label."""
-        return self.sample_loss(logits, batch.labels) if self.active else super().losses(logits, batch)
+        return self.loss(logits, labels)

@@ -3,7 +3,7 @@
 import torch
 
 from cmw_pipeline.config.methods.losses import Ldam as Options
-from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.methods.base import Method, Problem
 from cmw_pipeline.methods.parts.losses import ldam
 
 
@@ -12,8 +12,8 @@ class Ldam(Method):
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
-        self.sample_loss = ldam(problem.class_counts, options.largest_margin)
+        self.loss = ldam(problem.class_counts, options.largest_margin)
 
-    def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def sample_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B,) cross-entropy behind the margin of the given label's class."""
-        return self.sample_loss(logits, batch.labels) if self.active else super().losses(logits, batch)
+        return self.loss(logits, labels)

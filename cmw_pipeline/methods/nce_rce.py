@@ -3,7 +3,7 @@
 import torch
 
 from cmw_pipeline.config.methods.losses import NceRce as Options
-from cmw_pipeline.methods.base import Batch, Method, Problem
+from cmw_pipeline.methods.base import Method, Problem
 from cmw_pipeline.methods.parts.losses import normalised_cross_entropy, reverse_cross_entropy
 
 
@@ -14,9 +14,7 @@ class NceRce(Method):
         super().__init__(options, problem)
         self.alpha, self.beta = options.alpha, options.beta
 
-    def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def sample_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B,) with the given label."""
-        if not self.active:
-            return super().losses(logits, batch)
-        first = normalised_cross_entropy(logits, batch.labels)
-        return self.alpha * first + self.beta * reverse_cross_entropy(logits, batch.labels)
+        first = normalised_cross_entropy(logits, labels)
+        return self.alpha * first + self.beta * reverse_cross_entropy(logits, labels)

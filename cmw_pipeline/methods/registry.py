@@ -20,9 +20,14 @@ def build(options: Options, problem: Problem, seed: int) -> Method:
     weighting = options.weighting
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        method: Method = _named(options.implemented_by)(options, problem)
+        method: Method = implementation(type(options))(options, problem)
         method.weighting = _named(f"weightings.{weighting.implemented_by}")(weighting, problem)
         return method
+
+
+def implementation(options: type[Options]) -> Any:
+    """The class of the method that has these options."""
+    return _named(options.implemented_by)
 
 
 def _named(place: str) -> Any:

@@ -16,9 +16,9 @@ class Sade(Method):
 
     def __init__(self, options: Options, problem: Problem) -> None:
         super().__init__(options, problem)
-        self.sample_loss = sade(problem.class_counts, options.strength)
+        self.loss = sade(problem.class_counts, options.strength)
 
     def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """(B,) the experts' losses with the given label, summed."""
-        sample_loss = self.sample_loss if self.active else several_cross_entropies
-        return sample_loss(logits, batch.labels)
+        loss = self.loss if self.active else several_cross_entropies
+        return loss(logits, batch.labels)

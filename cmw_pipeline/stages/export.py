@@ -8,10 +8,13 @@ import numpy.typing as npt
 from safetensors.torch import load_file
 
 from cmw_pipeline.config.contracts import Biased, ExportRequest, Run, Weighting
+from cmw_pipeline.config.methods import KINDS
 from cmw_pipeline.io.atomic import write_text
 from cmw_pipeline.io.tables import read_columns
 from cmw_pipeline.meta.weight_net import WeightNet
 from cmw_pipeline.meta.weighting import group_names, load_weighting, save_weighting
+from cmw_pipeline.methods.base import Method
+from cmw_pipeline.methods.registry import implementation
 from cmw_pipeline.stages.base import Job
 from cmw_pipeline.tables.figures import weighting_figure
 from cmw_pipeline.types import Floats, Indices
@@ -32,8 +35,9 @@ def run(job: Job[ExportRequest]) -> None:
     net = WeightNet(len(tensors["trunk.bias"]), len(tensors["heads.bias"]), "level" in tensors)
     net.load_state_dict(tensors)
     origin = {"run": job.artefact.name, "content": source.content, "verified": source.verified}
-    normalisation = source.manifest["params"]["method"]["weighting"]["normalisation"]
-    save_weighting(job.out, net, state["weighting.groups"].numpy(), origin, normalisation)
+    method = source.manifest["params"]["method"]
+    normalisation, loss = method["weighting"]["normalisation"], _loss_of(method["kind"])
+    save_weighting(job.out, net, state["weighting.groups"].numpy(), origin, normalisation, loss)
 
     names = group_names(net.num_groups)
     curves = load_weighting(job.out).curves(_GRID)
@@ -47,6 +51,13 @@ def run(job: Job[ExportRequest]) -> None:
     right, wrong, open_ = weights[~flipped & ~unknown], weights[flipped], weights[~flipped & unknown]
     title = job.artefact.name
     weighting_figure(job.out / Weighting.FIGURE, _GRID, curves, names, right, wrong, open_, title)
+
+
+def _loss_of(kind: str) -> str:
+    """What the weighting of a method is a function of."""
+    made = implementation(KINDS[kind])
+    plain = made.losses is Method.losses and made.sample_loss is Method.sample_loss
+    return "cross-entropy" if plain else f"loss of the method {kind}"
 
 
 def _text(names: list[str], rows: Floats) -> str:

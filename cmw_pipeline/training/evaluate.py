@@ -13,6 +13,7 @@ from cmw_pipeline.runtime.team import SOLO, Team
 from cmw_pipeline.training.parallel import gathered
 from cmw_pipeline.training.precision import as_computed
 
+_cross_entropy = functools.partial(F.cross_entropy, reduction="none")
 MC_PASSES = 100
 """Forward passes of Monte-Carlo dropout for each sample, as published for selective classification."""
 
@@ -28,15 +29,20 @@ def predict(model: nn.Module, store: Store, count: int, recipe: Recipe, team: Te
 
 @torch.no_grad()
 def sample_losses(
-    model: nn.Module, store: Store, labels: torch.Tensor, recipe: Recipe, team: Team = SOLO
+    model: nn.Module,
+    store: Store,
+    labels: torch.Tensor,
+    recipe: Recipe,
+    team: Team = SOLO,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = _cross_entropy,
 ) -> torch.Tensor:
-    """(N,) cross-entropy of the first N images with their labels; one batch's logits at a time."""
+    """(N,) loss of the first N images with their labels; one batch's logits at a time."""
     done = _part(len(labels), team).start
 
     def losses(images: torch.Tensor) -> torch.Tensor:
         nonlocal done
         done += len(images)
-        return F.cross_entropy(model(images), labels[done - len(images) : done], reduction="none")
+        return loss(model(images), labels[done - len(images) : done])
 
     return _over_images(model, store, len(labels), recipe, team, losses)
 

@@ -9,7 +9,7 @@ import torch
 
 from cmw_pipeline.config.contracts import Run
 from cmw_pipeline.io.tables import Columns
-from cmw_pipeline.methods.base import Batch
+from cmw_pipeline.methods.base import Batch, Method
 from cmw_pipeline.training.batches import Task
 from cmw_pipeline.training.evaluate import dropout_variance, predict, sample_losses
 from cmw_pipeline.training.state import Record, TrainState
@@ -71,14 +71,21 @@ def run_rows(records: list[Record]) -> Columns:
 
 
 def losses_and_weights(task: Task, state: TrainState) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N,) loss of each training sample under the final model with its given label, and its weight."""
-    losses = sample_losses(state.model, task.store, task.problem.labels, task.recipe, task.team)
+    """(N,) cross-entropy of each training sample's given label under the final model, and its weight.
+
+    The weight is that of the loss that the weighting has learned of, the method's own.
+    """
     method, rows = state.method.eval(), torch.arange(task.num_train, device=state.device)
+    labels = task.problem.labels
+    losses = sample_losses(state.model, task.store, labels, task.recipe, task.team)
+    own = losses
+    if method.active and type(method).sample_loss is not Method.sample_loss:
+        own = sample_losses(state.model, task.store, labels, task.recipe, task.team, method.sample_loss)
     with torch.no_grad():
-        batch = Batch(torch.empty(0), task.problem.labels, rows)
+        batch = Batch(torch.empty(0), labels, rows)
         if method.weighs:
-            method.weighting.settle(losses, task.problem.labels)
-        weights = method.weights(losses, batch) if method.active else torch.ones_like(losses)
+            method.weighting.settle(own, labels)
+        weights = method.weights(own, batch) if method.active else torch.ones_like(losses)
     return losses, weights
 
 

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from cmw_pipeline.methods.base import Batch, Problem
 from cmw_pipeline.methods.parts import losses
 from cmw_pipeline.methods.registry import build
-from tests.support.tiny import options
+from cmw_pipeline.training.evaluate import predict
+from cmw_pipeline.training.outcome import losses_and_weights
+from tests.support.tiny import options, state, task
 
 K = 5
 COUNTS = torch.tensor([500, 300, 100, 20, 1])
@@ -204,3 +206,19 @@ def test_before_the_method_starts_it_is_cross_entropy(batch, kind):
     logits, labels = batch
     cross_entropy = F.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(said(kind, logits, labels, start_epoch=2), cross_entropy)
+
+
+@pytest.mark.parametrize(
+    "kind", ["erm", "sce", "ldam", "gce", "focal", "nce-rce", "js", "logit-adjustment", "bootstrap"]
+)
+def test_recorded_weights_are_those_of_the_loss_that_the_weight_net_has_learned_of(kind):
+    run, trained = task(f"{kind}/cmw-net"), state(task(f"{kind}/cmw-net"), f"{kind}/cmw-net")
+    trained.method.begin_epoch(9)
+    recorded, weights = losses_and_weights(run, trained)
+    with torch.no_grad():
+        logits = predict(trained.model, run.store, run.num_train, run.recipe)
+        labels = run.problem.labels
+        own = trained.method.losses(logits, Batch(logits, labels, labels))
+        expected = trained.method.weighting.net.eval()(own, trained.method.weighting.groups[labels])
+    torch.testing.assert_close(recorded, F.cross_entropy(logits, labels, reduction="none"))
+    torch.testing.assert_close(weights, expected)
