@@ -209,7 +209,8 @@ def test_before_the_method_starts_it_is_cross_entropy(batch, kind):
 
 
 @pytest.mark.parametrize(
-    "kind", ["erm", "sce", "ldam", "gce", "focal", "nce-rce", "js", "logit-adjustment", "bootstrap"]
+    "kind",
+    ["erm", "sce", "ldam", "gce", "focal", "nce-rce", "jensen-shannon", "logit-adjustment", "bootstrap"],
 )
 def test_recorded_weights_are_those_of_the_loss_that_the_weight_net_has_learned_of(kind):
     run, trained = task(f"{kind}/cmw-net"), state(task(f"{kind}/cmw-net"), f"{kind}/cmw-net")
