@@ -2,8 +2,10 @@
 
 The pass is recorded below autograd, as (operation, inputs, outputs): tensors that autograd keeps anyway. A
 tangent is then carried along the record with one linear rule an operation, without computing the network
-again. Where an operation has no rule, or a recorded value was overwritten, the tangent comes from PyTorch's
-forward mode instead, which repeats the pass with the same random draws; a rule is never guessed.
+again. Where an operation has no rule, or a recorded value was overwritten, the tangent is the derivative of
+the backward pass, which is linear in what it starts from. Where an operation has no second derivative,
+either, it comes from PyTorch's forward mode, which repeats the pass with the same random draws; a rule is
+never guessed, and a second pass that is not the first is refused.
 """
 
 from collections.abc import Mapping
@@ -48,7 +50,32 @@ class Forward:
         try:
             return self.replayed(direction)
         except NoRule:
+            if not getattr(self.model, "second_derivatives", True):
+                return self.repeated(direction)
+        try:
+            return self.turned(direction)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # an operation, or its backward pass, that autograd cannot differentiate again
             return self.repeated(direction)
+
+    def turned(self, direction: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The tangent by two reverse passes: v = Jᵀu is linear in u, and ∂(v · direction)/∂u = J direction.
+
+        Raises:
+            RuntimeError: an operation has no second derivative.
+        """
+        parameters = {name: p for name, p in self.model.named_parameters() if name in direction}
+        start = torch.zeros_like(self.logits, requires_grad=True)
+        ends = torch.autograd.grad(
+            self.logits, list(parameters.values()), start, create_graph=True, allow_unused=True
+        )
+        pairs = [(v, direction[name]) for v, name in zip(ends, parameters, strict=True) if v is not None]
+        moving = [(v, move) for v, move in pairs if v.requires_grad]
+        if not moving:
+            return torch.zeros_like(self.logits)
+        values, moves = zip(*moving, strict=True)
+        return torch.autograd.grad(values, start, moves, retain_graph=True)[0]
 
     def replayed(self, direction: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The tangent along the record.
@@ -66,6 +93,9 @@ class Forward:
         """The tangent by forward-mode differentiation of a second pass, in float32.
 
         Under autocast forward mode fails in a convolution behind a batch norm (torch 2.15).
+
+        Raises:
+            ConfigError: the second pass is not the first, or cannot be made.
         """
 
         def network(weights: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -76,8 +106,20 @@ class Forward:
         plain = {name: p.detach() for name, p in self.model.named_parameters() if name in direction}
         exact = torch.autocast(self._device.type, enabled=False)
         with self._same_draws(), exact, sdpa_kernel(SDPBackend.MATH):  # the other ways have no forward mode
-            tangent: torch.Tensor = jvp(network, (plain,), (dict(direction),))[1]
-        return tangent
+            logits, tangent = jvp(network, (plain,), (dict(direction),))[:2]
+        if not _tracing() and not self._is(logits):
+            raise ConfigError(
+                "a second pass of this network gives other logits: what it draws cannot be drawn again",
+                "draw from PyTorch's generators alone, or set dropout to 0",
+            )
+        moved: torch.Tensor = tangent
+        return moved
+
+    def _is(self, logits: torch.Tensor) -> bool:
+        """Whether these are the logits of the first pass, but for the rounding of autocast."""
+        first = self.logits.detach()
+        allowed = 0.05 if torch.is_autocast_enabled(self._device.type) else 1e-3
+        return bool((logits - first).norm() <= allowed * first.norm())
 
     def _same_draws(self) -> AbstractContextManager[None]:
         if self._draws is None or (_tracing() and self._drew):

@@ -96,6 +96,13 @@ def _max_pool(step: Step, moves: Moves) -> torch.Tensor:
     return move.flatten(2).gather(2, indices.flatten(2)).view(indices.shape)
 
 
+def _pad(step: Step, moves: Moves) -> torch.Tensor:
+    """What is padded with does not move."""
+    assert moves[0] is not None
+    padded: torch.Tensor = aten.constant_pad_nd(moves[0], step.args[1])
+    return padded
+
+
 _LINEAR = [
     aten.alias.default,
     aten.view.default,
@@ -110,7 +117,6 @@ _LINEAR = [
     aten.unsqueeze.default,
     aten.clone.default,
     aten._to_copy.default,
-    aten.constant_pad_nd.default,
     aten.mean.dim,
     aten.sum.dim_IntList,
     aten.avg_pool2d.default,
@@ -118,6 +124,7 @@ _LINEAR = [
 ]
 RULES: dict[Any, Callable[[Step, Moves], torch.Tensor]] = {
     **dict.fromkeys(_LINEAR, _linear),
+    aten.constant_pad_nd.default: _pad,
     aten.add.Tensor: _add,
     aten.add_.Tensor: _add,
     aten.mul.Tensor: _mul,

@@ -132,6 +132,9 @@ class Shared(nn.Module):
     The network's batch norms are changed in place; its parameters stay the same objects.
     """
 
+    second_derivatives = False
+    """Autograd does not see the sums over processes in the backward pass."""
+
     def __init__(self, network: nn.Module, team: Team) -> None:
         super().__init__()
         for module in network.modules():

@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.meta.record import NoRule
 from cmw_pipeline.meta.tangent import Forward, LowMemoryForward
 from cmw_pipeline.models.fast_cnn import FastCnn
@@ -187,3 +189,64 @@ def test_a_second_pass_that_differs_from_the_first_is_not_carried_along(later):
     with pytest.raises(NoRule, match="the second pass differs from the first"):
         forward.replayed({name: torch.randn_like(p) for name, p in model.named_parameters()})
     assert torch.equal(forward.logits, later(model.linear(images)))
+
+
+def by_double_backward(forward, direction):
+    """The tangent of the pass itself, by the derivative of its backward pass in each logit alone."""
+    names, weights = zip(*forward.model.named_parameters(), strict=True)
+    flat = forward.logits.flatten()
+    rows = [torch.autograd.grad(logit, weights, retain_graph=True, allow_unused=True) for logit in flat]
+    moves = [direction[name] for name in names]
+    sums = [
+        sum((slope * move).sum() for slope, move in zip(row, moves, strict=True) if slope is not None)
+        for row in rows
+    ]
+    return torch.stack([torch.as_tensor(value, dtype=flat.dtype) for value in sums]).view_as(forward.logits)
+
+
+class Tokens(torch.nn.Module):
+    """A transformer's layer, whose dropout meets transposed tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.TransformerEncoderLayer(12, 2, 16, dropout=0.3, batch_first=True)
+        self.linear = torch.nn.Linear(12, 3)
+
+    def forward(self, images):
+        with sdpa_kernel(SDPBackend.MATH):
+            return self.linear(self.layer(images[:, 0])[:, 0])
+
+
+def test_the_dropout_of_a_transformer_is_that_of_the_pass():
+    """Forward mode draws another mask for what is transposed, whatever the generator says."""
+    torch.manual_seed(0)
+    model = Tokens().double()
+    forward = Forward(model, torch.randn(4, 1, 5, 12, dtype=torch.float64))
+    direction = {name: torch.randn_like(p) for name, p in model.named_parameters()}
+    assert_close(forward.tangent(direction), by_double_backward(forward, direction))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        lambda z: F.pad(z.relu(), (1, 2), value=0.5),
+        lambda z: torch.cat([z, z * unseen(z)], dim=1),
+        lambda z: F.dropout(z.t(), 0.5).t() + z.sigmoid(),
+    ],
+    ids=["padded with a half", "a scale without gradient", "dropout of what is transposed"],
+)
+def test_the_tangent_is_that_of_the_pass_as_autograd_has_it(tail):
+    forward, direction = passes(Odd(tail), size=2)
+    assert_close(forward.tangent(direction), by_double_backward(forward, direction))
+
+
+def unseen(z):
+    with torch.no_grad():
+        return 2 * z
+
+
+def test_a_second_pass_that_is_not_the_first_is_refused():
+    numbers = iter(range(100))
+    forward, direction = passes(Odd(lambda z: Cube.apply(z) * next(numbers) + z.exp()), size=2)
+    with pytest.raises(ConfigError, match="a second pass of this network gives other logits"):
+        forward.repeated(direction)
