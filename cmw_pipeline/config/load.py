@@ -5,6 +5,7 @@ import functools
 import math
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,23 @@ def _broken_references(raw: Any) -> list[Problem]:
         beside = _dict(table).get("beside_published_weighting")
         problems += _broken_run(raw, beside, f"tables.{name}.beside_published_weighting")
     for name, method in _dict(raw.get("methods")).items():
+        problems += _broken_patterns(raw, _dict(method), f"methods.{name}.where")
         weighting = _dict(_dict(method).get("weighting"))
         if weighting.get("kind") == "frozen":
             problems += _broken_run(raw, weighting.get("run"), f"methods.{name}.weighting.run")
+    return problems
+
+
+def _broken_patterns(raw: dict[str, Any], method: dict[str, Any], place: str) -> list[Problem]:
+    """Patterns of cells that can be of no dataset."""
+    problems: list[Problem] = []
+    datasets = list(_dict(raw.get("datasets")))
+    for pattern in _dict(method.get("where")):
+        dataset, slash, _ = str(pattern).partition("/")
+        if not slash and "*" not in dataset:
+            problems.append((f"{place}.{pattern}", f"no pattern of dataset/bias; write {pattern}/*"))
+        elif slash and not any(fnmatchcase(known, dataset) for known in datasets):
+            problems.append((f"{place}.{pattern}", f"fits no dataset{nearest(dataset, datasets)}"))
     return problems
 
 

@@ -9,7 +9,7 @@ class WeightNet(nn.Module):
 
     Input is the raw loss, unscaled. In autocast it computes in float32, too: bfloat16 has 26 values for 100
     weights. Source: Shu et al., NeurIPS 2019 (one group) and TPAMI 2023.
-    ``loss_max`` remembers the largest loss seen in training mode: beyond it the function is a guess.
+    ``loss_max`` remembers the largest finite loss seen in training mode: beyond it the function is a guess.
     ``level``, (K,), multiplies each group's weights outside training mode, where there is one
     (:class:`cmw_pipeline.meta.levels.BoundedLevels`).
     """
@@ -32,7 +32,8 @@ class WeightNet(nn.Module):
         """(B,) losses and (B,) int64 groups -> (B,) weights in (0, 1), times the groups' levels if any."""
         loss_B = loss_B.to(self.trunk.weight.dtype)
         if self.training:
-            torch.maximum(self.loss_max, loss_B.detach().max(), out=self.loss_max)
+            largest = loss_B.detach().nan_to_num(0.0, posinf=0.0).max()
+            torch.maximum(self.loss_max, largest, out=self.loss_max)
         with torch.autocast(loss_B.device.type, enabled=False):
             weight_BK = torch.sigmoid(self.heads(torch.relu(self.trunk(loss_B.unsqueeze(1)))))
         weight_B = weight_BK.gather(1, group_B.unsqueeze(1)).squeeze(1)

@@ -111,8 +111,10 @@ class SharedBatchNorm(nn.BatchNorm2d):
             count = size * x.numel() / x.shape[1]
             with torch.no_grad():
                 self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean.detach(), self.momentum or 0.0)
-                self.running_var.lerp_(variance.detach() * count / (count - 1), self.momentum or 0.0)
+                moved = self.momentum  # None: the mean over all batches
+                share = self.num_batches_tracked.reciprocal().to(mean) if moved is None else moved
+                self.running_mean.lerp_(mean.detach(), share)
+                self.running_var.lerp_(variance.detach() * count / (count - 1), share)
         scale = torch.rsqrt(variance + self.eps)
         if self.affine:
             scale = scale * self.weight

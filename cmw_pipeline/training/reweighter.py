@@ -114,7 +114,12 @@ class Reweighter:
             ConfigError: the logits are not one row a label and one column a class; labels are no numbers of
                 classes, whose range is looked at on a CPU only; or there is no gradient to learn from.
         """
-        if self._team is SOLO and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        if (
+            self._team.size == 1
+            and dist.is_available()
+            and dist.is_initialized()
+            and dist.get_world_size() > 1
+        ):
             self._team = Team(dist.get_rank(), dist.get_world_size())
             self._network = Shared(self._network, self._team)
         batch = self._batch(inputs, labels, "labels")
@@ -174,7 +179,7 @@ class Reweighter:
 
     def _batch(self, inputs: Any, labels: torch.Tensor, what: str) -> Batch:
         labels = _class_numbers(labels, self.method.num_classes, what)
-        labels = labels if self._team is SOLO else gathered(labels, self._team)
+        labels = labels if self._team.size == 1 else gathered(labels, self._team)
         return Batch(inputs, labels, torch.arange(len(labels), device=labels.device))
 
 

@@ -175,6 +175,16 @@ def test_base_and_shipped_files_are_accepted(tmp_path):
             "grid.0.methods.0: 'erm' needs a moving average of the network; give its recipes an ema",
         ),
         # names that point nowhere
+        (
+            "methods.cmw-net.where",
+            {"digit/*": {"start_epoch": 1}},
+            "methods.cmw-net.where.digit/*: fits no dataset; did you mean 'digits'?",
+        ),
+        (
+            "methods.cmw-net.where",
+            {"digits": {"start_epoch": 1}},
+            "methods.cmw-net.where.digits: no pattern of dataset/bias; write digits/*",
+        ),
         ("build", ["smalll"], "build.0: 'smalll' is not in the section tables; did you mean 'small'?"),
         ("datasets.digits.source", "mnist", "should be one of digits, digits-0-4, digits-5-9, cifar10, "),
         (

@@ -119,3 +119,11 @@ def test_a_network_for_pictures_is_refused_for_vectors(project):
     right("inject", "mine/none")
     done = cmw("train", "mine/none/erm/digits-cnn/seed0")
     assert done.exit_code == 2 and "small-cnn is not for vectors" in done.stderr
+
+
+def test_a_name_that_something_else_in_the_project_has_is_refused(project):
+    save_vectors(project / "mine.npz")
+    before = {file: file.read_bytes() for file in project.rglob("*.yaml")}
+    done = cmw("import", "mine.npz", "--name", "demo")
+    assert done.exit_code == 2 and "has a demo already" in done.stderr
+    assert before == {file: file.read_bytes() for file in project.rglob("*.yaml")}

@@ -1,5 +1,7 @@
 """A weighting in a loop of one's own: what a step promises, whatever the model and whatever is around it."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -236,3 +238,36 @@ def test_a_gradient_that_is_not_finite_leaves_the_weighting_as_it_was():
     with pytest.raises(NumericsError):
         reweighter.step(images * torch.inf, labels, batch(1))
     assert all(map(torch.equal, before, functions(reweighter)))
+
+
+@pytest.mark.parametrize("with_meta", [False, True])
+def test_a_loss_that_is_not_finite_leaves_a_function_that_can_be_saved_and_loaded(tmp_path, with_meta):
+    reweighter = Reweighter(model(), class_counts=COUNTS, lr=0.1)
+    images, labels = batch()
+    reweighter.step(images, labels, batch(1))
+    largest = reweighter.method.weighting.net.loss_max.clone()
+    images[3] = float("nan")
+    if with_meta:
+        with pytest.raises(NumericsError):
+            reweighter.step(images, labels, batch(1))
+    else:
+        reweighter.step(images, labels)
+    assert reweighter.method.weighting.net.loss_max == largest
+    reweighter.save(tmp_path / "function")
+    load_weighting(tmp_path / "function")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_models_of_another_precision_learn_a_function_too(dtype):
+    reweighter = Reweighter(model().to(dtype), class_counts=COUNTS, lr=0.1)
+    (images, labels), (metas, trusted) = batch(), batch(1)
+    before = functions(reweighter)
+    reweighter.step(images.to(dtype), labels, (metas.to(dtype), trusted)).backward()
+    assert any(not torch.equal(a, b) for a, b in zip(before, functions(reweighter), strict=True))
+
+
+def test_a_copy_steps_like_what_it_is_a_copy_of():
+    reweighter = Reweighter(model(), class_counts=COUNTS, lr=0.1)
+    again = copy.deepcopy(reweighter)
+    one, other = (each.step(*batch(), batch(1)) for each in (reweighter, again))
+    assert one.equal(other)
