@@ -134,15 +134,19 @@ def audit_data(
     if out is not None:
         none = Samples(samples.values[:0], samples.mean, samples.std, samples.scale)
         network = last.network.eval()
-        save_classifier(
-            out / FOLDER, Classifier(network, data.class_names, view, way.recipe, none, data.features)
-        )
-        remove_tree(out / WEIGHTING)
-        if function is not None:
-            groups, normalisation = function.groups.cpu().numpy(), function.card["normalisation"]
-            save_weighting(out / WEIGHTING, function.net, groups, {"run": "audit"}, normalisation)
+        model = Classifier(network, data.class_names, view, way.recipe, none, data.features)
+        _write_models(out, model, function)
         result.write(out)
     return result
+
+
+def _write_models(out: Path, model: Classifier, function: WeightingFunction | None) -> None:
+    """The classifier, and the weighting function where one was learned."""
+    save_classifier(out / FOLDER, model)
+    remove_tree(out / WEIGHTING)  # of an earlier audit
+    if function is not None:
+        groups, normalisation = function.groups.cpu().numpy(), function.card["normalisation"]
+        save_weighting(out / WEIGHTING, function.net, groups, {"run": "audit"}, normalisation)
 
 
 def _options(asked: Asked, backbone: str) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cmw_pipeline.io.atomic import write_text
+from cmw_pipeline.io.atomic import remove_file, write_text
 from cmw_pipeline.io.tables import write_table
 from cmw_pipeline.types import Floats
 
@@ -117,7 +117,7 @@ class Audit:
         if self.transition is not None:
             tables["transition"] = transition_rows(self.transition, self.classes["name"].tolist())
         for name in ("known", "transition"):
-            (folder / f"{name}.csv").unlink(missing_ok=True)  # of an earlier audit
+            remove_file(folder / f"{name}.csv")  # of an earlier audit
         for name, frame in tables.items():
             write_text(folder / f"{name}.csv", frame.to_csv(index=False))
         summary = {"verdict": self.verdict, **self.notes}

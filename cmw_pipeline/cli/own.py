@@ -214,7 +214,7 @@ def import_(ctx: click.Context, /, place: Path, name: str | None, again: bool, *
         hint = "choose another: --name NAME; or --again, where its data have changed"
         raise ConfigError(f"there is a dataset {name} already, or {file}", hint)
     if not again:
-        _refuse_taken(name, params)
+        own.refuse_taken(name, params)
     data = read(place, options, params.bias_seed)
     if not len(data.where("test")):
         hint = "say which in a column split or in folders train and test, or have five samples of each class"
@@ -229,15 +229,6 @@ def import_(ctx: click.Context, /, place: Path, name: str | None, again: bool, *
     classes, test = len(data.class_names), len(data.rows) - train
     click.echo(f"{path}: {classes} classes, {train} to train on, {test} to test")
     click.echo(f"{file} says how; next: snakemake --cores all results/audit/{name}.html results/{name}.md")
-
-
-def _refuse_taken(name: str, params: "Params") -> None:
-    """Names of the sections that an import writes; a dataset's own was looked at before."""
-    sections = {section: [name] for section in ("biases", "recipes", "audits", "tables")}
-    for section, names in (sections | {"methods": [f"{name}-erm", f"{name}-cmw-net-sl"]}).items():
-        for other in names:
-            if other in getattr(params, section):
-                raise ConfigError(f"{section} has a {other} already", "choose another: --name NAME")
 
 
 def _imported(params: "Params", name: str, data: "OwnData", again: bool) -> PurePosixPath:

@@ -104,6 +104,16 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file that is of no more use, if it is there.
+
+    Raises:
+        SystemFault: it cannot be removed.
+    """
+    with system_faults(path):
+        path.unlink(missing_ok=True)
+
+
 def _open_to_readers(directory: Path) -> None:
     """Undo the private mode of a temporary directory; results are shared like any other file."""
     directory.chmod(0o755)

@@ -5,10 +5,12 @@ import pandas as pd
 
 from cmw_pipeline.audit.ways import settings
 from cmw_pipeline.config.contracts import DatasetRequest, Raw
+from cmw_pipeline.config.schema import Params
 from cmw_pipeline.data.layouts import stamp
 from cmw_pipeline.data.own import UNKNOWN, OwnData
 from cmw_pipeline.data.raw import Folder, write_files, write_folder, write_vectors
 from cmw_pipeline.data.scale import Scale
+from cmw_pipeline.errors import ConfigError
 from cmw_pipeline.io.tables import Columns, write_columns
 from cmw_pipeline.stages.base import Job
 from cmw_pipeline.types import TEST, TRAIN
@@ -53,6 +55,19 @@ def source_of(data: OwnData) -> str:
     """The dataset's ``source`` in the parameters: ``vectors-K-D`` or ``folder-K``."""
     classes = len(data.class_names)
     return f"folder-{classes}" if data.vectors is None else f"vectors-{classes}-{data.vectors.shape[1]}"
+
+
+def refuse_taken(name: str, params: Params) -> None:
+    """Refuse a name under which :func:`parameters` would write what is there already.
+
+    Raises:
+        ConfigError: it would.
+    """
+    sections = {section: [name] for section in ("biases", "recipes", "audits", "tables")}
+    for section, names in (sections | {"methods": [f"{name}-erm", f"{name}-cmw-net-sl"]}).items():
+        for other in names:
+            if other in getattr(params, section):
+                raise ConfigError(f"{section} has a {other} already", "choose another: --name NAME")
 
 
 def parameters(name: str, data: OwnData) -> str:
