@@ -1,6 +1,7 @@
 """Snakemake, started with the words that a user would give it."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ def has_workflow(folder: Path) -> bool:
 
 
 def run_snakemake(words: Sequence[str], params: Path | None = None, root: Path = Path()) -> int:
-    """Run it in a project's folder, and give its exit code.
+    """Run it in a project's folder, and give its exit code; a SIGTERM is passed on to it, and gives 143.
 
     Its jobs find the commands of this Python, whether or not its environment is activated.
 
@@ -39,6 +40,18 @@ def run_snakemake(words: Sequence[str], params: Path | None = None, root: Path =
         raise SystemFault("snakemake is not installed; this command needs it", f"{INSTALL} brings it")
     own = {} if params is None else {VARIABLE: str(params)}
     commands = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "snakemake", *words], cwd=root, env=os.environ | {"PATH": commands} | own
-    ).returncode
+    command = [sys.executable, "-m", "snakemake", *words]
+    stopped = False
+    with subprocess.Popen(command, cwd=root, env=os.environ | {"PATH": commands} | own) as child:  # noqa: S603
+
+        def stop(*_: object) -> None:
+            nonlocal stopped
+            stopped = True
+            child.terminate()
+
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            child.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return 128 + signal.SIGTERM if stopped else child.returncode
