@@ -45,7 +45,18 @@ class TrajectoryMargin(Observer):
         self.updates: torch.Tensor = nn.Buffer(torch.zeros(num_samples, dtype=torch.int64))
 
     def update(self, rows: torch.Tensor, logits: torch.Tensor) -> None:
-        """See (B, K) logits of the samples ``rows``, (B,) places in 0..N-1, each at most once in a call."""
+        """See (B, K) logits of the samples ``rows``, (B,) places in 0..N-1, each at most once in a call.
+
+        Raises:
+            ConfigError: logits of another shape; on a CPU, also where they are not finite.
+        """
+        expected = (len(rows), self.total.shape[1])
+        if logits.shape != expected:
+            raise ConfigError(
+                f"logits of shape {tuple(logits.shape)} for {len(rows)} rows; expected {expected}"
+            )
+        if logits.device.type == "cpu" and not logits.detach().isfinite().all():
+            raise ConfigError("logits that are not finite")
         rows = rows.detach().to(self.total.device)
         self.total[rows] += logits.detach().float().softmax(dim=1).to(self.total.device)
         self.updates[rows] += 1

@@ -177,3 +177,18 @@ def test_trusted_labels_count_as_right_and_change_nothing_of_the_others():
     np.testing.assert_allclose(twice.joint, (alone.joint + own) / 2)
     every = confident_joint(probabilities, labels, np.random.default_rng(1), trusted=np.ones(300, bool))
     assert every.noise.value == every.noise.high == 0 and every.num_wrong == 0
+
+
+@pytest.mark.parametrize(
+    ("logits", "said"),
+    [
+        (torch.zeros(3, 1), r"logits of shape \(3, 1\) for 3 rows; expected \(3, 2\)"),
+        (torch.zeros(1, 2), r"logits of shape \(1, 2\) for 3 rows"),
+        (torch.tensor([[0.0, 1.0], [float("nan"), 0.0], [1.0, 0.0]]), "not finite"),
+    ],
+)
+def test_logits_that_say_nothing_of_the_samples_are_refused(logits, said):
+    seen = cmw_pipeline.TrajectoryMargin(num_samples=3, num_classes=2)
+    with pytest.raises(ConfigError, match=said):
+        seen.update(torch.arange(3), logits)
+    assert not seen.updates.any()
